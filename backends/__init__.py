@@ -1,0 +1,1 @@
+"""Export formats, runtimes and devices: one file each, found by its name."""

@@ -1,0 +1,138 @@
+"""What an export format, a runtime and a device must each provide."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+from edgelut.types import Params, Scalar
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What `Session.time` measured: one value a sample, each the total of `inner` calls, in ns on the device's own clock.
+
+    `cpu_ns` is the calling thread's CPU time; a device that has no such clock gives an empty tuple.
+    """
+
+    wall_ns: tuple[int, ...]
+    cpu_ns: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What opening a session cost and what it really got."""
+
+    unit: str
+    providers: tuple[str, ...] = ()
+    load_ns: int | None = None  # reading and preparing the artifact, optimisation included
+    compile_ns: int | None = None  # the part of it that a device could do ahead of time, where it can be told apart
+    facts: Params = field(default_factory=Params)  # options that a row must remember
+
+
+class Exporter(ABC):
+    """Turns a module into a file. `backends/exporters/onnx.py` holds the one for the format `onnx`.
+
+    Obligations: the file is the same (by `digest`) for the same module in another process and on another day; nothing is left
+    behind when it fails; what it cannot do raises Unsupported; it reads neither network nor environment.
+    """
+
+    suffix: ClassVar[str]
+    precisions: ClassVar[tuple[str, ...]]
+    options: ClassVar[Mapping[str, Scalar]] = {}  # with their defaults; part of the artifact's key
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """The exporter's own version and those of the libraries that write the file."""
+
+    @abstractmethod
+    def export(
+        self, module: Any, inputs: Mapping[str, Any], precision: str, path: Path, options: Mapping[str, Scalar]
+    ) -> None:
+        """Write an evaluation-mode torch module, called with `inputs` (name -> tensor) in order, to `path`."""
+
+    @abstractmethod
+    def digest(self, path: Path) -> str:
+        """Return the SHA-256 (64 hex digits) of what the file means, without dates and random names."""
+
+
+class Session(ABC):
+    """A loaded artifact, ready to run."""
+
+    loaded: Loaded
+
+    @abstractmethod
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Return the outputs for named float32 inputs, as float32, to be compared with the module's own."""
+
+    @abstractmethod
+    def prepare(self, inputs: Mapping[str, Array]) -> None:
+        """Bind the inputs that `time` uses, so that no call pays for it."""
+
+    @abstractmethod
+    def time(self, iterations: int, inner: int = 1) -> Timing:
+        """Take that many samples of `inner` calls each; no warm-up of its own. `prepare` was called before."""
+
+
+class Runtime(ABC):
+    """Runs files of the given formats on devices that it can reach.
+
+    Obligations: a provider, precision or unit that was asked for and not really obtained raises Unsupported; it never falls
+    back. The provider is part of the runtime's name.
+    """
+
+    formats: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]
+    units: ClassVar[tuple[str, ...]] = ("cpu",)
+    timed: ClassVar[bool] = True  # False: numerics only; its `time` raises Unsupported
+    emulated: ClassVar[bool] = False  # True: its rows are of the kind `emulated`
+    env: ClassVar[Mapping[str, str]] = {}  # set in the worker before the interpreter starts, and recorded
+
+    @property
+    @abstractmethod
+    def version(self) -> str:
+        """The version of the library that runs the file."""
+
+    @abstractmethod
+    def open(
+        self, artifact: Path, device: Device, precision: str, threads: int, unit: str
+    ) -> AbstractContextManager[Session]:
+        """Load the artifact; raise Unsupported or ArtifactCorrupted."""
+
+
+class Device(ABC):
+    """Where commands run and files go.
+
+    Obligations: `facts` names whose value varies by itself start with `observed_`; every call ends within its timeout.
+    """
+
+    local: ClassVar[bool] = False  # True: the device is this machine, and sessions may live in this process
+
+    @abstractmethod
+    def facts(self) -> dict[str, Scalar]:
+        """Return what a row must remember of the machine: model, OS build, governor, load, temperature."""
+
+    def settle(self, timeout_s: float = 60.0) -> None:  # noqa: B027 - most devices are always ready
+        """Wait until it is cool and idle enough to time on; raise DeviceBusy after `timeout_s`."""
+
+    @abstractmethod
+    def push(self, path: Path) -> str:
+        """Bring a file or folder to the device, once for the same content; return its path there."""
+
+    @abstractmethod
+    def run(self, argv: Sequence[str], timeout_s: float) -> bytes:
+        """Run a command there; return its standard output; raise TimeoutError, or OSError with its error output."""
+
+
+def as_float32(arrays: Sequence[Any]) -> list[Array]:
+    """Return arrays as contiguous float32."""
+    return [np.ascontiguousarray(array, dtype=np.float32) for array in arrays]

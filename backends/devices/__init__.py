@@ -1,0 +1,1 @@
+"""Devices: `<name>.py` holds one Device."""

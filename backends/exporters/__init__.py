@@ -1,0 +1,1 @@
+"""Export formats: `<format>.py` holds one Exporter."""

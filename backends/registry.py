@@ -1,0 +1,70 @@
+"""The folder is the registry: `backends/runtimes/onnxruntime_cpu.py` is the runtime `onnxruntime-cpu`.
+
+Backends outside this tree join by the entry points `edgelut.exporters`, `edgelut.runtimes` and `edgelut.devices`, each
+`name = "module"`. Listing imports nothing.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from inspect import isabstract
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from edgelut.errors import BackendMissing
+
+from .base import Device, Exporter, Runtime
+
+Axis = Literal["exporters", "runtimes", "devices"]
+AXES: dict[Axis, type] = {"exporters": Exporter, "runtimes": Runtime, "devices": Device}
+T = TypeVar("T")
+
+
+def names(axis: Axis) -> list[str]:
+    """List the backends of an axis, importing none of them."""
+    return sorted(_modules(axis))
+
+
+def load_exporter(name: str) -> Exporter:
+    """Return the exporter of that format; raise BackendMissing, which lists the formats or gives the install line."""
+    return _load("exporters", name, Exporter)  # type: ignore[type-abstract]
+
+
+def load_runtime(name: str) -> Runtime:
+    """Return the runtime of that name; raise BackendMissing."""
+    return _load("runtimes", name, Runtime)  # type: ignore[type-abstract]
+
+
+def load_device(name: str) -> Device:
+    """Return the device of that name; raise BackendMissing."""
+    return _load("devices", name, Device)  # type: ignore[type-abstract]
+
+
+def _modules(axis: Axis) -> dict[str, str]:
+    """Map names to modules: the files of the folder, then entry points."""
+    folder = Path(__file__).parent / axis
+    own = {file.stem.replace("_", "-"): f"backends.{axis}.{file.stem}" for file in folder.glob("[a-z]*.py")}
+    return {**{point.name: point.value for point in entry_points(group=f"edgelut.{axis}")}, **own}
+
+
+@cache
+def _load(axis: Axis, name: str, base: type[T]) -> T:
+    modules = _modules(axis)
+    if name not in modules:
+        raise BackendMissing(f"no {axis[:-1]} {name!r}; there are {', '.join(sorted(modules))}")
+    try:
+        module: Any = import_module(modules[name])
+    except ImportError as error:
+        raise BackendMissing(
+            f"{axis[:-1]} {name!r} needs {error.name or error}: pip install 'edgelut-service[{name}]'"
+        ) from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise BackendMissing(f"{module.__name__} must hold one {base.__name__}, not {len(found)}")
+    return found[0]()

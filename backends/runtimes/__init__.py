@@ -1,0 +1,1 @@
+"""Runtimes: `<name>.py` holds one Runtime."""

@@ -1,0 +1,70 @@
+"""The exceptions of EdgeLUT; each is also the builtin that a caller would expect.
+
+    EdgelutError
+    ├── InvalidSpec (ValueError)         a block, network or target that cannot exist
+    │   └── UnknownKind                  no block kind of that name
+    ├── LatencyNotFound (LookupError)    no row for that spec on that target
+    ├── UnlikeRuns (ValueError)          runs of unlike conditions are not pooled
+    ├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
+    ├── BackendMissing (ImportError)     no such backend, or its toolchain is not installed
+    ├── DeviceBusy (RuntimeError)        the device did not come to rest in time
+    ├── ArtifactCorrupted (ValueError)   a stored file is not what was written
+    ├── ParityFailed (ArithmeticError)   an artifact's outputs are not its module's
+    ├── SnapshotCorrupted (ValueError)   a snapshot file is not what was written
+    ├── StorageError (RuntimeError)      the database cannot be opened, read or written
+    └── ServiceError (RuntimeError)      the service refused, failed or could not be reached
+"""
+
+from __future__ import annotations
+
+
+class EdgelutError(Exception):
+    """Base of everything that EdgeLUT raises on purpose."""
+
+
+class InvalidSpec(EdgelutError, ValueError):
+    """A block, network or target that cannot exist: says what was asked and what would be accepted."""
+
+
+class UnknownKind(InvalidSpec):
+    """No block kind of that name: lists those there are."""
+
+
+class LatencyNotFound(EdgelutError, LookupError):
+    """No row for that spec on that target."""
+
+
+class UnlikeRuns(EdgelutError, ValueError):
+    """Runs measured under unlike conditions were asked to be pooled."""
+
+
+class Unsupported(EdgelutError, ValueError):
+    """This backend cannot handle that block, precision, unit or device; a sweep stores the reason and goes on."""
+
+
+class BackendMissing(EdgelutError, ImportError):
+    """No backend of that name, or its toolchain is not installed: gives the exact install line."""
+
+
+class DeviceBusy(EdgelutError, RuntimeError):
+    """The device did not become cool and idle in the time it was given."""
+
+
+class ArtifactCorrupted(EdgelutError, ValueError):
+    """A stored artifact's content does not match its hash."""
+
+
+class ParityFailed(EdgelutError, ArithmeticError):
+    """An artifact's outputs differ from its module's by more than its precision explains."""
+
+
+class SnapshotCorrupted(EdgelutError, ValueError):
+    """A snapshot file does not match its hash, or is of a format that this version does not read."""
+
+
+class StorageError(EdgelutError, RuntimeError):
+    """The database cannot be opened, read or written: says which file or server, and what to do."""
+
+
+class ServiceError(EdgelutError, RuntimeError):
+    """The service refused a request, failed, or could not be reached in time."""

@@ -1,0 +1,115 @@
+"""How latencies are read and kept, whatever holds them: memory, SQL, REST, a snapshot file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+
+from .errors import LatencyNotFound
+from .types import BlockSpec, Entry, Target
+
+
+class LatencySource(ABC):
+    """Where a search reads latencies. Holders implement `find_many`; a search cannot tell them apart.
+
+    Obligations: what is returned is frozen; a missing row is None (`find`) or LatencyNotFound (`get`), never a zero; a holder
+    that cannot be read raises StorageError, ServiceError or SnapshotCorrupted, never LatencyNotFound.
+    """
+
+    @abstractmethod
+    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the current row of each spec on the target, in order; None where there is none."""
+
+    def find(self, spec: BlockSpec, target: Target) -> Entry | None:
+        """Return the current row, or None."""
+        return self.find_many((spec,), target)[0]
+
+    def get(self, spec: BlockSpec, target: Target) -> Entry:
+        """Return the current row; raise LatencyNotFound."""
+        return self.get_many((spec,), target)[0]
+
+    def get_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry]:
+        """Return the current rows in order; raise LatencyNotFound, which names every missing spec."""
+        found = self.find_many(specs, target)
+        missing = [spec for spec, entry in zip(specs, found, strict=True) if entry is None]
+        if missing:
+            raise LatencyNotFound(_lacks(missing, target))
+        return [entry for entry in found if entry is not None]
+
+
+class LatencyTable(LatencySource):
+    """A source that can be written.
+
+    Obligations: `put` keeps every entry in the row's history and makes it the current one if `replaces` says so; putting the
+    same entry again changes nothing; `entries` gives the current rows alone, in an order of the holder's choice.
+    """
+
+    @abstractmethod
+    def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Store the entries, all or none; return for each whether it is now the current row."""
+
+    @abstractmethod
+    def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
+        """Return every entry ever put for that spec and target, oldest first."""
+
+    @abstractmethod
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over the current rows."""
+
+    def put(self, entry: Entry) -> bool:
+        """Store one entry; return whether it is now the current row."""
+        return self.put_many((entry,))[0]
+
+
+def replaces(new: Entry, old: Entry | None) -> bool:
+    """Say whether a newer entry becomes the current row.
+
+    A doubtful row does not replace a stable one, and what was not measured does not replace what was.
+    """
+    if old is None:
+        return True
+    if (old.kind == "measured") != (new.kind == "measured"):
+        return new.kind == "measured"
+    return new.latency.stable or not old.latency.stable
+
+
+class MemoryTable(LatencyTable):
+    """A table in this process's memory."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._history: dict[tuple[str, str], list[Entry]] = {}
+        self._current: dict[tuple[str, str], Entry] = {}
+        self.put_many(tuple(entries))
+
+    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the current row of each spec, None where there is none."""
+        return [self._current.get((spec.key, target.key)) for spec in specs]
+
+    def put_many(self, entries: Sequence[Entry]) -> list[bool]:
+        """Store the entries; return for each whether it is now the current row."""
+        for entry in entries:
+            key = (entry.spec.key, entry.target.key)
+            known = self._history.setdefault(key, [])
+            if entry in known:
+                continue
+            known.append(entry)
+            if replaces(entry, self._current.get(key)):
+                self._current[key] = entry
+        return [self._current[entry.spec.key, entry.target.key] == entry for entry in entries]
+
+    def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
+        """Return every entry put, oldest first."""
+        return list(self._history.get((spec.key, target.key), ()))
+
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over the current rows."""
+        return iter(tuple(self._current.values()))
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+
+def _lacks(missing: Sequence[BlockSpec], target: Target) -> str:
+    names = ", ".join(str(spec) for spec in missing[:8])
+    more = f" and {len(missing) - 8} more" if len(missing) > 8 else ""
+    return f"no latency for {names}{more} on {target}; measure with 'edgelut profile'"

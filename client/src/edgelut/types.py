@@ -1,0 +1,280 @@
+"""The values that cross every boundary: process, wire, file and database row."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, TypeAlias, get_args
+
+from .errors import InvalidSpec
+
+Scalar: TypeAlias = str | int | float
+Clock: TypeAlias = Literal["cpu", "wall"]
+EntryKind: TypeAlias = Literal["measured", "interpolated", "predicted", "transferred", "emulated"]
+ENTRY_KINDS: tuple[str, ...] = get_args(EntryKind)
+
+
+def plain(value: object) -> Scalar:
+    """Return 4.0 and True as 4 and 1 (Python calls them equal, JSON does not); raise InvalidSpec for what JSON cannot hold."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int):
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return int(value) if value == int(value) else value
+    raise InvalidSpec(f"{value!r} is not a parameter value: give a string or a finite number")
+
+
+def canonical(value: object) -> bytes:
+    """Return the one JSON form of a value: sorted names, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(value: object) -> str:
+    """Return 128 bits of the SHA-256 of a value's canonical JSON, as 32 hex digits."""
+    return hashlib.sha256(canonical(value)).hexdigest()[:32]
+
+
+class Params(Mapping[str, Scalar]):
+    """An immutable, hashable, picklable mapping of names to numbers and strings, equal whatever its order."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self, items: Mapping[str, Any] | None = None) -> None:
+        self._items = tuple(sorted((str(name), plain(value)) for name, value in (items or {}).items()))
+
+    def __getitem__(self, name: str) -> Scalar:
+        for key, value in self._items:
+            if key == name:
+                return value
+        raise KeyError(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __hash__(self) -> int:
+        return hash(self._items)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Params):
+            return self._items == other._items
+        return NotImplemented if not isinstance(other, Mapping) else dict(self._items) == dict(other)
+
+    def __repr__(self) -> str:
+        return f"Params({dict(self._items)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Params, (dict(self._items),)
+
+
+def _positive(what: str, value: object) -> int:
+    """Return a positive whole number, or raise InvalidSpec that names it."""
+    number = plain(value)
+    if not isinstance(number, int) or number < 1:
+        raise InvalidSpec(f"{what} must be a positive whole number, not {value!r}")
+    return number
+
+
+@dataclass(frozen=True, slots=True)
+class BlockSpec:
+    """What is timed. Equal specs have equal keys on every machine, for ever.
+
+    `resolution` is the side of the square input map in pixels (tokens = resolution squared). Build specs of known kinds with
+    `edgelut.blocks` (`MB4D.spec(width=224, resolution=14)`), which fills in and checks every parameter.
+    """
+
+    kind: str
+    width_in: int
+    width_out: int
+    resolution: int
+    batch: int = 1
+    params: Params = field(default_factory=Params)
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.kind or not isinstance(self.kind, str):
+            raise InvalidSpec(f"a block's kind must be a name, not {self.kind!r}")
+        for name in ("width_in", "width_out", "resolution", "batch"):
+            object.__setattr__(self, name, _positive(f"{self.kind}: {name}", getattr(self, name)))
+        object.__setattr__(self, "params", Params(self.params))
+        object.__setattr__(self, "key", digest(self.as_json()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form that the key is the hash of."""
+        return {
+            "kind": self.kind,
+            "width_in": self.width_in,
+            "width_out": self.width_out,
+            "resolution": self.resolution,
+            "batch": self.batch,
+            "params": dict(self.params),
+        }
+
+    def __str__(self) -> str:
+        width = f"{self.width_in}" if self.width_in == self.width_out else f"{self.width_in}->{self.width_out}"
+        return f"{self.kind} {width} @{self.resolution}" + (f" x{self.batch}" if self.batch > 1 else "")
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSpec:
+    """A network as what a table can add up: its blocks in order. The name is a label and no part of the key."""
+
+    blocks: tuple[BlockSpec, ...]
+    name: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "blocks", tuple(self.blocks))
+        if not self.blocks:
+            raise InvalidSpec("a network needs at least one block")
+
+    @property
+    def key(self) -> str:
+        """The hash of the blocks' keys, in order."""
+        return digest([block.key for block in self.blocks])
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where and how a block is timed. The provider is part of the runtime's name, never an accident of the environment."""
+
+    device: str
+    runtime: str
+    precision: str = "fp32"
+    threads: int = 1
+    unit: str = "cpu"
+    key: str = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("device", "runtime", "precision", "unit"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value or "/" in value:
+                raise InvalidSpec(f"a target's {name} must be a name without '/', not {value!r}")
+        object.__setattr__(self, "threads", _positive("threads", self.threads))
+        object.__setattr__(self, "key", digest(self.as_json()))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the JSON form that the key is the hash of."""
+        return {
+            "device": self.device,
+            "runtime": self.runtime,
+            "precision": self.precision,
+            "threads": self.threads,
+            "unit": self.unit,
+        }
+
+    def __str__(self) -> str:
+        return f"{self.device}/{self.runtime}/{self.precision}/{self.threads}/{self.unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """An exported file: what it is of, what it hashes to, and how far its outputs were from its module's."""
+
+    spec: BlockSpec
+    format: str
+    precision: str
+    sha256: str  # canonical: the same for the same spec in another process and on another day
+    exporter_version: str
+    parity_error: float  # largest error of the residual branch, relative to that branch's largest value
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One round's raw timings of one spec on one target in one worker process. Never edited; all else derives from it.
+
+    `wall_ns` and `cpu_ns` hold one value a sample, each the total of `inner` calls. Facts whose name starts with `observed_`
+    (load, temperature) may differ between runs that are pooled; all other facts are conditions and must be equal.
+    """
+
+    spec: BlockSpec
+    target: Target
+    sweep: str
+    process: str
+    round: int
+    wall_ns: tuple[int, ...]
+    cpu_ns: tuple[int, ...]
+    inner: int
+    warmups: int
+    reference_ns: float  # the reference kernel's time in this round, on the clock of the row
+    started_at: datetime
+    facts: Params = field(default_factory=Params)
+    artifact_sha256: str = ""
+    load_ns: int | None = None
+    compile_ns: int | None = None
+    peak_memory_bytes: int | None = None
+
+    @property
+    def conditions(self) -> Params:
+        """The facts that must be equal in runs that are pooled."""
+        return Params({name: value for name, value in self.facts.items() if not name.startswith("observed_")})
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """What comparable runs say of one call. No doubts = stable.
+
+    Times are nanoseconds a call on `clock`: thread CPU time for one thread, wall time for several. `low_ns` and `high_ns` bound
+    p10 at 95 % within one sweep (bootstrap over rounds); between processes add 2-4 %.
+    """
+
+    p10_ns: float
+    p50_ns: float
+    p90_ns: float
+    low_ns: float
+    high_ns: float
+    runs: int
+    samples: int
+    clock: Clock = "cpu"
+    wall_p10_ns: float | None = None
+    wall_p50_ns: float | None = None
+    slope_ns: float | None = None
+    load_ns: int | None = None
+    compile_ns: int | None = None
+    peak_memory_bytes: int | None = None
+    doubts: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "doubts", tuple(self.doubts))
+
+    @property
+    def ms(self) -> float:
+        """The headline: p10 in milliseconds."""
+        return self.p10_ns / 1e6
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval, relative to p10."""
+        return (self.high_ns - self.low_ns) / 2 / self.p10_ns if self.p10_ns else math.inf
+
+    @property
+    def stable(self) -> bool:
+        """True where nothing speaks against the row."""
+        return not self.doubts
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row of the table: a latency with what it is of and where it comes from.
+
+    `provenance` names what produced the row: `measured_at` (ISO 8601, UTC), `sweep`, `conditions` (hash), `artifact_sha256`,
+    `parity_error`, `raw_p10_ns` and `reference_factor` where the reference kernel was divided out.
+    """
+
+    spec: BlockSpec
+    target: Target
+    latency: Latency
+    kind: EntryKind = "measured"
+    provenance: Params = field(default_factory=Params)
+
+    def __post_init__(self) -> None:
+        if self.kind not in ENTRY_KINDS:
+            raise InvalidSpec(f"no entry kind {self.kind!r}; there are {', '.join(ENTRY_KINDS)}")
+        object.__setattr__(self, "provenance", Params(self.provenance))

@@ -1,0 +1,1 @@
+"""Measuring: sweeps of blocks over devices, from spec to row."""

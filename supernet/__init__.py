@@ -1,0 +1,1 @@
+"""Torch modules of the blocks, networks assembled from them, checkpoints."""
