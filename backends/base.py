@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
+
 from edgelut.types import Params, Scalar
 
 Array = npt.NDArray[Any]

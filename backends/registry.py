@@ -63,7 +63,10 @@ def _load(axis: Axis, name: str, base: type[T]) -> T:
     found = [
         value
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, base) and not isabstract(value) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, base)
+        and not isabstract(value)
+        and value.__module__ == module.__name__
     ]
     if len(found) != 1:
         raise BackendMissing(f"{module.__name__} must hold one {base.__name__}, not {len(found)}")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
-from edgelut.types import Scalar
 
 from backends.base import Device
+from edgelut.types import Scalar
 
 
 class Host(Device):

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from edgelut.types import Scalar
-
 from backends.base import Device
+from edgelut.types import Scalar
 
 
 class Null(Device):

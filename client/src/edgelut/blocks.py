@@ -124,8 +124,16 @@ def _shape(layout: Layout, batch: int, width: int, resolution: int) -> tuple[int
 
 ACTIVATIONS: tuple[Scalar, ...] = ("gelu", "relu", "hardswish")
 
-STEM = BlockKind("stem", {"stride": 4, "activation": "relu"}, {"stride": (1, 2, 4), "activation": ACTIVATIONS}, widens=True, width_in=3)
-MB4D = BlockKind("MB4D", {"expansion": 4, "pool": 3, "activation": "gelu"}, {"pool": (3, 5, 7), "activation": ACTIVATIONS})
+STEM = BlockKind(
+    "stem",
+    {"stride": 4, "activation": "relu"},
+    {"stride": (1, 2, 4), "activation": ACTIVATIONS},
+    widens=True,
+    width_in=3,
+)
+MB4D = BlockKind(
+    "MB4D", {"expansion": 4, "pool": 3, "activation": "gelu"}, {"pool": (3, 5, 7), "activation": ACTIVATIONS}
+)
 EMBEDDING = BlockKind(
     "embedding",
     {"kernel": 3, "stride": 2, "layout": "4d"},
@@ -142,7 +150,13 @@ MB3D = BlockKind(
     layout_in="3d",
     layout_out="3d",
 )
-HEAD = HeadKind("head", {"layout": "3d", "distillation": 1}, {"layout": ("4d", "3d"), "distillation": (0, 1)}, widens=True, layout_in=None)
+HEAD = HeadKind(
+    "head",
+    {"layout": "3d", "distillation": 1},
+    {"layout": ("4d", "3d"), "distillation": (0, 1)},
+    widens=True,
+    layout_in=None,
+)
 IDENTITY = BlockKind("identity", {"layout": "4d"}, {"layout": ("4d", "3d")}, layout_in=None, layout_out=None)
 
 KINDS: Mapping[str, BlockKind] = {kind.name: kind for kind in (STEM, MB4D, EMBEDDING, FLAT, MB3D, HEAD, IDENTITY)}

@@ -39,7 +39,9 @@ class Config:
         if self.resolution < 1 or self.resolution % total:
             lower = self.resolution - self.resolution % total
             near = f"{lower} or {lower + total}" if lower > 0 else f"{total}"
-            raise InvalidSpec(f"resolution {self.resolution} is not divisible by the network's stride {total}; try {near}")
+            raise InvalidSpec(
+                f"resolution {self.resolution} is not divisible by the network's stride {total}; try {near}"
+            )
 
 
 CONFIGS: dict[str, Config] = {

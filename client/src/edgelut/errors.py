@@ -1,18 +1,18 @@
 """The exceptions of EdgeLUT; each is also the builtin that a caller would expect.
 
-    EdgelutError
-    ├── InvalidSpec (ValueError)         a block, network or target that cannot exist
-    │   └── UnknownKind                  no block kind of that name
-    ├── LatencyNotFound (LookupError)    no row for that spec on that target
-    ├── UnlikeRuns (ValueError)          runs of unlike conditions are not pooled
-    ├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
-    ├── BackendMissing (ImportError)     no such backend, or its toolchain is not installed
-    ├── DeviceBusy (RuntimeError)        the device did not come to rest in time
-    ├── ArtifactCorrupted (ValueError)   a stored file is not what was written
-    ├── ParityFailed (ArithmeticError)   an artifact's outputs are not its module's
-    ├── SnapshotCorrupted (ValueError)   a snapshot file is not what was written
-    ├── StorageError (RuntimeError)      the database cannot be opened, read or written
-    └── ServiceError (RuntimeError)      the service refused, failed or could not be reached
+EdgelutError
+├── InvalidSpec (ValueError)         a block, network or target that cannot exist
+│   └── UnknownKind                  no block kind of that name
+├── LatencyNotFound (LookupError)    no row for that spec on that target
+├── UnlikeRuns (ValueError)          runs of unlike conditions are not pooled
+├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
+├── BackendMissing (ImportError)     no such backend, or its toolchain is not installed
+├── DeviceBusy (RuntimeError)        the device did not come to rest in time
+├── ArtifactCorrupted (ValueError)   a stored file is not what was written
+├── ParityFailed (ArithmeticError)   an artifact's outputs are not its module's
+├── SnapshotCorrupted (ValueError)   a snapshot file is not what was written
+├── StorageError (RuntimeError)      the database cannot be opened, read or written
+└── ServiceError (RuntimeError)      the service refused, failed or could not be reached
 """
 
 from __future__ import annotations

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
+from .errors import InvalidSpec
 from .types import Entry, Params
 
 
@@ -44,3 +47,44 @@ class Page:
 
     rows: tuple[Row, ...]
     next_cursor: str | None = None
+
+
+def matches(query: Query, entry: Entry) -> bool:
+    """Say whether an entry passes a query's filters."""
+    spec, target = entry.spec, entry.target
+    wanted = (
+        (query.block, spec.kind),
+        (query.width, spec.width_in),
+        (query.width_out, spec.width_out),
+        (query.resolution, spec.resolution),
+        (query.batch, spec.batch),
+        (query.device, target.device),
+        (query.runtime, target.runtime),
+        (query.precision, target.precision),
+        (query.threads, target.threads),
+        (query.unit, target.unit),
+    )
+    if any(asked is not None and _folded(asked) != _folded(has) for asked, has in wanted):
+        return False
+    return all(spec.params.get(name) == value for name, value in query.params.items())
+
+
+def search_entries(entries: Iterable[Entry], query: Query) -> Page:
+    """Answer a query over entries in memory; their ids are their places in the order of `Query`."""
+    ordered = sorted(entries, key=_order)
+    found = [Row(number, entry) for number, entry in enumerate(ordered) if matches(query, entry)]
+    try:
+        start = int(query.cursor or 0)
+    except ValueError as error:
+        raise InvalidSpec(f"{query.cursor!r} is no cursor of this table: use a page's next_cursor") from error
+    end = start + query.limit
+    return Page(tuple(found[start:end]), str(end) if end < len(found) else None)
+
+
+def _folded(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _order(entry: Entry) -> tuple[Any, ...]:
+    spec, target = entry.spec, entry.target
+    return spec.kind, spec.width_in, spec.width_out, spec.resolution, spec.batch, str(target), spec.key

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
 from .errors import LatencyNotFound
+from .query import Page, Query, search_entries
 from .types import BlockSpec, Entry, Target
 
 
@@ -104,6 +105,10 @@ class MemoryTable(LatencyTable):
     def entries(self) -> Iterator[Entry]:
         """Iterate over the current rows."""
         return iter(tuple(self._current.values()))
+
+    def search(self, query: Query) -> Page:
+        """Return the current rows that match."""
+        return search_entries(self._current.values(), query)
 
     def __len__(self) -> int:
         return len(self._current)

@@ -52,4 +52,16 @@ def _decode(type_: type[Any], data: Any) -> Any:
     raise NotImplementedError(f"{type_.__name__} has no JSON form")
 
 
-__all__ = ["Artifact", "BlockSpec", "Entry", "Latency", "NetworkSpec", "Run", "Target", "decode", "dump", "encode", "load"]
+__all__ = [
+    "Artifact",
+    "BlockSpec",
+    "Entry",
+    "Latency",
+    "NetworkSpec",
+    "Run",
+    "Target",
+    "decode",
+    "dump",
+    "encode",
+    "load",
+]

@@ -1,0 +1,190 @@
+"""The command line `edgelut`: reading a table here; the service's commands join by the entry points `edgelut.commands`.
+
+Exit codes: 0 done; 1 something that was asked for failed; 2 bad input; 3 database, artifact or snapshot; 4 service or port;
+5 nothing matches; 6 toolchain or device; 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any, Protocol, cast
+
+import typer
+from rich.console import Console
+
+from . import exits, wire
+from .errors import EdgelutError, InvalidSpec, LatencyNotFound
+from .query import Page, Query
+from .render import entries_table, pivot_table
+from .types import Entry, Params
+
+app = typer.Typer(
+    name="edgelut",
+    help="How long will this block take on that device?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="URL|FILE",
+        help="Service (http://...), snapshot file or database URL.  [default: $EDGELUT_URL, else the local database]",
+    ),
+]
+Device = Annotated[str | None, typer.Option(help="Device, such as host.")]
+Runtime = Annotated[str | None, typer.Option(help="Runtime, such as onnxruntime-cpu.")]
+Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.")]
+
+
+class Searchable(Protocol):
+    """A table that can be filtered: SQL, REST, snapshot, memory."""
+
+    def search(self, query: Query) -> Page:
+        """Return one page of the current rows that match."""
+
+
+@app.command()
+def get(
+    block: Annotated[str, typer.Argument(help="Kind of block, such as MB3D.")],
+    width: Annotated[int | None, typer.Argument(min=1, help="Input width.")] = None,
+    resolution: Annotated[int | None, typer.Option(min=1, help="Side of the input map.")] = None,
+    width_out: Annotated[int | None, typer.Option(min=1, help="Output width.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Batch size.")] = None,
+    device: Device = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    param: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Block parameter; may be repeated.")
+    ] = None,
+    source: From = None,
+    as_json: Json = False,
+) -> None:
+    """Show the latencies of a block: `edgelut get MB3D 224`."""
+    query = Query(
+        block=block,
+        width=width,
+        width_out=width_out,
+        resolution=resolution,
+        batch=batch,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        params=parse_params(param),
+    )
+    found = _search(source, query)
+    if not found:
+        raise LatencyNotFound(
+            f"no latency of {block}{f' {width}' if width else ''}; 'edgelut table' shows what there is"
+        )
+    _print(found, as_json, pivot=False)
+
+
+@app.command()
+def table(
+    device: Device = None,
+    runtime: Runtime = None,
+    precision: Precision = None,
+    threads: Threads = None,
+    block: Annotated[str | None, typer.Option(help="Kind of block.")] = None,
+    source: From = None,
+    as_json: Json = False,
+) -> None:
+    """Show the whole table: one line a block, one column a target."""
+    query = Query(block=block, device=device, runtime=runtime, precision=precision, threads=threads, limit=1000)
+    found = _search(source, query)
+    if not found:
+        raise LatencyNotFound("the table has no such rows; fill it with 'edgelut profile efficientformer-l1'")
+    _print(found, as_json, pivot=True)
+
+
+@app.command()
+def snapshot(
+    path: Annotated[Path, typer.Argument(help="File to write: .json or .json.gz.")],
+    source: From = None,
+) -> None:
+    """Freeze the current rows into one hashed file that a search reads without a server."""
+    from .snapshot import write
+
+    rows = _search(source, Query(limit=1000))
+    write(path, rows)
+    Console().print(f"{len(rows)} rows in {path}", highlight=False, soft_wrap=True)
+
+
+def parse_params(texts: list[str] | None) -> Params:
+    """Return NAME=VALUE texts as parameters, numbers as numbers; raise InvalidSpec."""
+    params: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not (name and equals and value):
+            raise InvalidSpec(f"{text!r} is no parameter: write NAME=VALUE, such as expansion=4")
+        try:
+            params[name] = float(value)
+        except ValueError:
+            params[name] = value
+    return Params(params)
+
+
+def _search(location: str | None, query: Query) -> list[Entry]:
+    """Return every match, page after page."""
+    from dataclasses import replace
+
+    from .settings import default_source
+    from .sources import open_source
+
+    source = cast("Searchable", open_source(location or default_source()))
+    entries: list[Entry] = []
+    while True:
+        page = source.search(query)
+        entries += [row.entry for row in page.rows]
+        if page.next_cursor is None:
+            return entries
+        query = replace(query, cursor=page.next_cursor)
+
+
+def _print(entries: list[Entry], as_json: bool, pivot: bool) -> None:
+    if as_json:
+        sys.stdout.write(wire.encode(entries).decode() + "\n")
+    else:
+        Console().print(pivot_table(entries) if pivot else entries_table(entries))
+
+
+def _add_commands() -> None:
+    """Join the commands of what else is installed: the profiler's, the service's, the database's."""
+    for point in sorted(entry_points(group="edgelut.commands"), key=lambda point: point.name):
+        found: typer.Typer = point.load()
+        app.add_typer(found)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and an exit code, never a traceback."""
+    _add_commands()
+    try:
+        code = app(standalone_mode=False)
+    except EdgelutError as error:
+        _fail(str(error), exits.code_of(error))
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted", exits.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader of our output has gone, as `| head` does
+        raise SystemExit(exits.OK) from None
+    except Exception as error:
+        said = getattr(error, "format_message", None)  # the parser's complaints, whatever package they come from
+        if said is None:
+            raise
+        _fail(said(), exits.USAGE)
+    else:
+        raise SystemExit(code if isinstance(code, int) else exits.OK)
+
+
+def _fail(message: str, code: int) -> None:
+    Console(stderr=True).print(f"error: {message}", markup=False, highlight=False, soft_wrap=True)
+    raise SystemExit(code)

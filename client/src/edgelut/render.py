@@ -1,0 +1,78 @@
+"""Rows as tables for a terminal of 80 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich import box
+from rich.table import Table
+
+from .types import Entry, Target
+
+
+def short(target: Target) -> str:
+    """Return a target in as few words as tell it apart: defaults are left out."""
+    parts = [target.device, target.runtime, target.precision]
+    if target.threads != 1:
+        parts.append(f"{target.threads} threads")
+    if target.unit != "cpu":
+        parts.append(target.unit)
+    return " ".join(parts)
+
+
+def milliseconds(entry: Entry) -> str:
+    """Return a latency with its half-width; one that was not measured says so, one in doubt has a question mark."""
+    latency = entry.latency
+    text = f"{latency.ms:.3f} ±{latency.half_width:.1%}"
+    if entry.kind != "measured":
+        text += f" {entry.kind}"
+    return text if latency.stable else f"{text} ?"
+
+
+def entries_table(entries: Iterable[Entry]) -> Table:
+    """Return one line an entry."""
+    table = Table("block", "width", "res", "target", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("ms", justify="right")
+    table.add_column("kind")
+    doubtful: list[str] = []
+    for entry in entries:
+        spec = entry.spec
+        table.add_row(
+            spec.kind,
+            _width(entry),
+            str(spec.resolution) + (f" x{spec.batch}" if spec.batch > 1 else ""),
+            short(entry.target),
+            f"{entry.latency.ms:.3f} ±{entry.latency.half_width:.1%}",
+            entry.kind + ("" if entry.latency.stable else " ?"),
+        )
+        doubtful += [f"{spec} on {short(entry.target)}: {doubt}" for doubt in entry.latency.doubts]
+    if doubtful:
+        shown = doubtful[:6] + ([f"and {len(doubtful) - 6} more"] if len(doubtful) > 6 else [])
+        table.caption = "? " + "\n? ".join(shown)
+        table.caption_justify = "left"
+    return table
+
+
+def pivot_table(entries: Sequence[Entry]) -> Table:
+    """Return one line a block, one column a target: p10 in milliseconds."""
+    targets = sorted({entry.target for entry in entries}, key=str)
+    table = Table("block", "width", "res", box=box.SIMPLE_HEAD, pad_edge=False)
+    for target in targets:
+        table.add_column(short(target) + "\nms", justify="right")
+    rows: dict[tuple[str, int, int, int, int, str], dict[Target, Entry]] = {}
+    for entry in entries:
+        spec = entry.spec
+        key = (spec.kind, spec.width_in, spec.width_out, -spec.resolution, spec.batch, spec.key)
+        rows.setdefault(key, {})[entry.target] = entry
+    for key in sorted(rows):
+        found = rows[key]
+        spec = next(iter(found.values())).spec
+        batch = f" x{spec.batch}" if spec.batch > 1 else ""
+        cells = [milliseconds(found[target]) if target in found else "-" for target in targets]
+        table.add_row(spec.kind, _width(next(iter(found.values()))), f"{spec.resolution}{batch}", *cells)
+    return table
+
+
+def _width(entry: Entry) -> str:
+    spec = entry.spec
+    return f"{spec.width_in}" if spec.width_in == spec.width_out else f"{spec.width_in}>{spec.width_out}"

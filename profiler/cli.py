@@ -1,0 +1,318 @@
+"""The commands `edgelut profile`, `export` and `backends`; heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from edgelut import exits, wire
+from edgelut.cli import Json, parse_params
+from edgelut.render import pivot_table
+
+if TYPE_CHECKING:
+    from edgelut.runs import RunStore
+    from edgelut.types import BlockSpec, Entry
+
+    from .plan import Point
+
+app = typer.Typer()
+
+Presets = Annotated[list[str] | None, typer.Argument(metavar="[PRESET]...", help="Such as efficientformer-l1 or demo.")]
+Block = Annotated[list[str] | None, typer.Option(help="Kind of block, such as MB3D; may be repeated.")]
+Width = Annotated[list[str] | None, typer.Option(metavar="N", help="224, or 208,224, or 208..240:16.")]
+WidthOut = Annotated[list[str] | None, typer.Option(metavar="N", help="Output width of stem, embedding, head.")]
+Resolution = Annotated[list[str] | None, typer.Option(metavar="N", help="Side of the input map.")]
+Batch = Annotated[list[str] | None, typer.Option(metavar="N", help="Batch size.")]
+Param = Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="Block parameter, such as expansion=3.")]
+ExportOption = Annotated[
+    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="Option of the exporter.")
+]
+Format = Annotated[list[str] | None, typer.Option(help="onnx, torchscript or coreml; may be repeated.")]
+Precision = Annotated[list[str] | None, typer.Option(help="fp32, fp16 or int8; may be repeated.")]
+Home = Annotated[Path | None, typer.Option(help="Where artifacts and the database lie.  [default: $EDGELUT_HOME]")]
+
+
+@app.command()
+def profile(
+    preset: Presets = None,
+    block: Block = None,
+    width: Width = None,
+    resolution: Resolution = None,
+    width_out: WidthOut = None,
+    batch: Batch = None,
+    param: Param = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="[default: onnxruntime-cpu]; may be repeated.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="[default: host]; may be repeated.")] = None,
+    format_: Annotated[list[str] | None, typer.Option("--format", help="[default: what the runtime reads]")] = None,
+    precision: Precision = None,
+    threads: Annotated[list[str] | None, typer.Option(metavar="N", help="Number of threads.")] = None,
+    option: ExportOption = None,
+    half_width: Annotated[float, typer.Option(min=0.001, max=0.5, help="A row is done at this half-width.")] = 0.02,
+    max_rounds: Annotated[int, typer.Option(min=2, help="A row ends after so many rounds, in doubt or not.")] = 30,
+    again: Annotated[bool, typer.Option("--again", help="Measure known rows again.")] = False,
+    database: Annotated[str | None, typer.Option(help="Database URL.  [default: $EDGELUT_DATABASE_URL]")] = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Measure blocks and keep the rows: `edgelut profile efficientformer-l1`.
+
+    Ctrl-C stops it; the same command goes on where it stopped.
+    """
+    from edgelut import settings
+
+    from .plan import Policy
+    from .sweep import run_sweep
+
+    specs = _specs(preset, block, width, width_out, resolution, batch, param)
+    points = _points(specs, device, runtime, precision, threads, format_, option)
+    policy = Policy(half_width=half_width, max_rounds=max_rounds, min_rounds=min(Policy().min_rounds, max_rounds))
+    root = (home or settings.home()).resolve()
+    with _open(database, root) as store, _Watcher(len(points), quiet=as_json) as watcher, _terminable():
+        result = run_sweep(points, store, root, policy, again=again, observer=watcher.observer)
+    if as_json:
+        _print_json(
+            {"sweep": result.sweep, "measured": result.measured, "known": result.known, "failures": result.failures}
+        )
+    else:
+        _summary([*result.known, *result.measured], result.failures)
+    raise typer.Exit(exits.FAILED if result.failures else exits.OK)
+
+
+@app.command()
+def export(
+    preset: Presets = None,
+    block: Block = None,
+    width: Width = None,
+    resolution: Resolution = None,
+    width_out: WidthOut = None,
+    batch: Batch = None,
+    param: Param = None,
+    format_: Annotated[list[str] | None, typer.Option("--format", help="[default: onnx, torchscript, coreml]")] = None,
+    precision: Precision = None,
+    option: ExportOption = None,
+    home: Home = None,
+    as_json: Json = False,
+) -> None:
+    """Export blocks, check their outputs, and keep the files: `edgelut export --block MB3D --width 448 --resolution 7`."""
+    from edgelut import settings
+
+    from .export_points import ExportPool
+    from .request import exports
+
+    specs = _specs(preset, block, width, width_out, resolution, batch, param)
+    wanted = exports(specs, format_ or ("onnx", "torchscript", "coreml"), precision or ("fp32",), parse_params(option))
+    root = (home or settings.home()).resolve()
+    stored: dict[int, Any] = {}
+    failures: list[dict[str, str]] = []
+    with _bar(as_json) as bar, ExportPool(root / "artifacts") as pool:
+        task = bar.add_task("export", total=len(wanted))
+
+        def done(index: int, artifact: Any, made: bool) -> None:
+            stored[index] = {"path": str(artifact.path), "made": made, "artifact": artifact.artifact}
+            bar.advance(task)
+
+        def failed(index: int, error: Exception) -> None:
+            failures.append({"export": str(wanted[index]), "reason": str(error)})
+            bar.advance(task)
+
+        pool.export_all(wanted, done, failed)
+    if as_json:
+        _print_json({"artifacts": [stored[index] for index in sorted(stored)], "failures": failures})
+    else:
+        _export_summary([stored[index] for index in sorted(stored)], failures, root)
+    raise typer.Exit(exits.FAILED if failures else exits.OK)
+
+
+@app.command()
+def backends(as_json: Json = False) -> None:
+    """List exporters, runtimes and devices, and what to install for those that are missing."""
+    from .inventory import inventory, inventory_table
+
+    rows = inventory()
+    if as_json:
+        _print_json(rows)
+    else:
+        Console().print(inventory_table(rows))
+
+
+def _specs(
+    preset: list[str] | None,
+    block: list[str] | None,
+    width: list[str] | None,
+    width_out: list[str] | None,
+    resolution: list[str] | None,
+    batch: list[str] | None,
+    param: list[str] | None,
+) -> list[BlockSpec]:
+    from .request import BlockRequest, parse_numbers
+
+    return BlockRequest(
+        presets=preset or (),
+        kinds=block or (),
+        widths=parse_numbers(width, "width"),
+        widths_out=parse_numbers(width_out, "width-out"),
+        resolutions=parse_numbers(resolution, "resolution"),
+        batches=parse_numbers(batch, "batch") or (1,),
+        params=parse_params(param),
+    ).specs()
+
+
+def _points(
+    specs: Sequence[BlockSpec],
+    device: list[str] | None,
+    runtime: list[str] | None,
+    precision: list[str] | None,
+    threads: list[str] | None,
+    format_: list[str] | None,
+    option: list[str] | None,
+) -> list[Point]:
+    from .request import TargetRequest, parse_numbers
+
+    return TargetRequest(
+        devices=device or ("host",),
+        runtimes=runtime or ("onnxruntime-cpu",),
+        precisions=precision or ("fp32",),
+        threads=parse_numbers(threads, "threads") or (1,),
+        formats=format_ or (),
+        options=parse_params(option),
+    ).points(specs)
+
+
+@contextmanager
+def _open(database: str | None, root: Path) -> Iterator[RunStore]:
+    from db.engine import open_store
+    from edgelut import settings
+
+    store = open_store(database or settings.database_url(root), migrate=True)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a sweep as Ctrl-C does."""
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Watcher:
+    """Shows a sweep in the terminal: exports, rows done, time left."""
+
+    def __init__(self, points: int, quiet: bool) -> None:
+        from .observer import Observer
+        from .observer import Progress as SweepProgress
+
+        watcher = self
+        self._bar = _bar(quiet)
+        self._export = self._bar.add_task("export", total=points)
+        self._measure = self._bar.add_task("measure", total=points, visible=False)
+        self._known = 0
+
+        class Watching(Observer):
+            def exported(self, done: int, total: int, point: Point, made: bool) -> None:
+                watcher._bar.update(watcher._export, completed=done, total=total, note="" if made else "in the store")
+
+            def known(self, point: Point, entry: Entry) -> None:
+                watcher._known += 1
+                watcher._start()
+
+            def resumed(self, rounds: int) -> None:
+                watcher._bar.console.print(f"going on with {rounds} rounds that were measured before", highlight=False)
+
+            def progress(self, progress: SweepProgress) -> None:
+                watcher._start()
+                note = f"round {progress.round}, {_duration(progress.seconds_left)} left"
+                watcher._bar.update(watcher._measure, completed=watcher._known + progress.done, note=note)
+
+            def row(self, point: Point, entry: Entry, current: bool) -> None:
+                watcher._start()
+                if not current:
+                    watcher._bar.console.print(
+                        f"kept the stable row of {point}: the new one is in doubt", highlight=False
+                    )
+
+            def failed(self, point: Point, reason: str) -> None:
+                watcher._bar.console.print(f"failed: {point}: {reason}", highlight=False, markup=False)
+
+        self.observer = Watching()
+
+    def _start(self) -> None:
+        self._bar.update(self._measure, visible=True)
+
+    def __enter__(self) -> _Watcher:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+
+def _bar(quiet: bool) -> Progress:
+    columns = (
+        TextColumn("{task.description:8}"),
+        BarColumn(30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    return _NotedProgress(*columns, console=Console(stderr=True), disable=quiet)
+
+
+class _NotedProgress(Progress):
+    """A progress display whose tasks have a note."""
+
+    def add_task(self, description: str, *args: Any, **fields: Any) -> Any:
+        return super().add_task(description, *args, **{"note": "", **fields})
+
+
+def _duration(seconds: float) -> str:
+    return time.strftime(
+        "%-H h %M min" if seconds >= 3600 else "%-M min %S s" if seconds >= 60 else "%-S s", time.gmtime(seconds)
+    )
+
+
+def _summary(entries: Sequence[Entry], failures: Sequence[Any]) -> None:
+    console = Console()
+    if entries:
+        console.print(pivot_table(entries))
+    doubtful = [entry for entry in entries if not entry.latency.stable]
+    console.print(f"{len(entries)} rows, {len(doubtful)} in doubt, {len(failures)} failed", highlight=False)
+    for entry in doubtful[:10]:
+        console.print(f"? {entry.spec} on {entry.target}: {'; '.join(entry.latency.doubts)}", highlight=False)
+    for failure in failures[:10]:
+        console.print(f"failed: {failure.spec} on {failure.target}: {failure.reason}", highlight=False, markup=False)
+
+
+def _export_summary(stored: Sequence[dict[str, Any]], failures: Sequence[dict[str, str]], root: Path) -> None:
+    from .inventory import artifacts_table
+
+    console = Console()
+    if stored:
+        console.print(artifacts_table([row["artifact"] for row in stored]))
+        made = sum(row["made"] for row in stored)
+        console.print(
+            f"{len(stored)} artifacts, {made} made now, in {root / 'artifacts'}", highlight=False, soft_wrap=True
+        )
+    for failure in failures:
+        console.print(f"failed: {failure['export']}: {failure['reason']}", highlight=False, markup=False)
+
+
+def _print_json(value: Any) -> None:
+    sys.stdout.write(wire.encode(value).decode() + "\n")

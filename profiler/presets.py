@@ -1,0 +1,55 @@
+"""Named lists of blocks to profile: what a network, a search space or the demo needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from edgelut import MB3D, MB4D, BlockSpec, InvalidSpec
+from edgelut.efficientformer import CONFIGS, get_config, network
+
+
+def names() -> list[str]:
+    """List the presets."""
+    return [*CONFIGS, *_SPACES]
+
+
+def get(name: str) -> list[BlockSpec]:
+    """Return the distinct blocks of a preset; raise InvalidSpec, which lists the presets."""
+    space = _SPACES.get(name.lower())
+    if space is not None:
+        return _distinct(space())
+    try:
+        return _distinct(network(get_config(name)).blocks)
+    except InvalidSpec as error:
+        raise InvalidSpec(f"no preset {name!r}; there are {', '.join(names())}") from error
+
+
+def _demo() -> Iterable[BlockSpec]:
+    """EfficientFormer-L1, and MB4D and MB3D at its widths 224 and 448 with their neighbours, MB3D at 14x14 included."""
+    yield from network(get_config("efficientformer-l1")).blocks
+    for centre, resolution in ((224, 14), (448, 7)):
+        for width in (centre - 16, centre, centre + 16):
+            yield MB4D.spec(width, resolution)
+            yield MB3D.spec(width, resolution)
+
+
+def _slimming_space(widths: Sequence[int], resolutions: Sequence[int] = (56, 28, 14, 7)) -> Iterable[BlockSpec]:
+    """The MB4D and MB3D that slimming can reach from a supernet of these widths: every multiple of 16 up to them."""
+    for stage, (widest, resolution) in enumerate(zip(widths, resolutions, strict=True)):
+        for width in range(16, widest + 1, 16):
+            yield MB4D.spec(width, resolution)
+            if stage >= 2:
+                yield MB3D.spec(width, resolution)
+
+
+_SPACES: dict[str, Callable[[], Iterable[BlockSpec]]] = {
+    "demo": _demo,
+    **{
+        f"{name}-space": lambda widths=config.widths: _slimming_space(widths)  # type: ignore[misc]
+        for name, config in CONFIGS.items()
+    },
+}
+
+
+def _distinct(specs: Iterable[BlockSpec]) -> list[BlockSpec]:
+    return list(dict.fromkeys(specs))

@@ -1,0 +1,314 @@
+"""Interleaved rounds over a group of points: workers, bursts in random order, the reference kernel, the stopping rule."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from backends import registry
+from backends.base import Timing
+from edgelut.errors import DeviceBusy, EdgelutError
+from edgelut.types import BlockSpec, Entry, Params, Run, Scalar, Target, digest
+
+from .artifacts import Stored
+from .errors import WorkerDied
+from .observer import Progress
+from .plan import Point
+from .stats import Floats, calls_ns, clock_of, half_width, is_done, p10, summarise
+from .timing import Opened
+from .worker import Worker
+
+if TYPE_CHECKING:
+    from .sweep import SweepContext
+
+TASKS = "profiler.timing"
+REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 9
+SETTLE_S = 120.0
+
+
+@dataclass(slots=True)
+class _Lane:
+    """One worker process: all rows of one runtime on one device."""
+
+    device: str
+    runtime: str
+    worker: Worker
+    facts: Params
+    reference: Timing | None = None
+
+    @property
+    def conditions(self) -> str:
+        """The hash of the facts that must be equal in runs that are pooled."""
+        return digest({name: value for name, value in self.facts.items() if not name.startswith("observed_")})
+
+
+@dataclass(slots=True)
+class _Row:
+    """One point being measured."""
+
+    number: int
+    point: Point
+    stored: Stored
+    opened: Opened | None = None
+    inner: int = 1
+    runs: list[Run] = field(default_factory=list)
+    pending: Run | None = None
+
+    @property
+    def lane(self) -> tuple[str, str]:
+        return self.point.target.device, self.point.target.runtime
+
+    @property
+    def rounds(self) -> list[Floats]:
+        clock = clock_of(self.point.target.threads)
+        return [calls_ns(run, clock) for run in self.runs]
+
+
+class Group:
+    """Measures points that are held open together."""
+
+    def __init__(self, context: SweepContext, stored: dict[Point, Stored]) -> None:
+        self._context = context
+        self._policy = context.policy
+        self._rows = [_Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
+        self._live: list[_Row] = []
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._busy_s = 0.0
+
+    def measure(self) -> None:
+        """Measure until every row is done or failed."""
+        try:
+            self._open_lanes()
+            self._drop_known()
+            self._resume()
+            for row in list(self._live):
+                self._attempt(row, self._open)
+            self._close_done()
+            round_ = max((len(row.runs) for row in self._live), default=0)
+            while self._live:
+                started = time.perf_counter()
+                self._round(round_)
+                round_ += 1
+                self._close_done()
+                self._report(round_, time.perf_counter() - started)
+        finally:
+            for lane in self._lanes.values():
+                lane.worker.close()
+
+    def _open_lanes(self) -> None:
+        for row in self._rows:
+            if row.lane not in self._lanes:
+                try:
+                    self._lanes[row.lane] = self._start(*row.lane)
+                except EdgelutError as error:
+                    for other in [other for other in self._rows if other.lane == row.lane]:
+                        self._context.fail(other.point, error)
+                    self._rows = [other for other in self._rows if other.lane != row.lane]
+                    return self._open_lanes()
+        self._live = list(self._rows)
+        return None
+
+    def _start(self, device: str, runtime: str) -> _Lane:
+        worker = Worker(TASKS, registry.load_runtime(runtime).env)
+        try:
+            facts: dict[str, Scalar] = worker.call("facts", device=device, runtime=runtime)
+        except BaseException:
+            worker.close()
+            raise
+        return _Lane(device, runtime, worker, Params(facts))
+
+    def _drop_known(self) -> None:
+        """Leave out rows that are in the table, stable, of the same artifact and under the same conditions."""
+        if self._context.again:
+            return
+        by_target: dict[Target, list[_Row]] = defaultdict(list)
+        for row in self._live:
+            by_target[row.point.target].append(row)
+        for target, rows in by_target.items():
+            found = self._context.store.find_many([row.point.spec for row in rows], target)
+            for row, entry in zip(rows, found, strict=True):
+                if entry is not None and self._is_known(row, entry):
+                    self._live.remove(row)
+                    self._context.result.known.append(entry)
+                    self._context.observer.known(row.point, entry)
+
+    def _is_known(self, row: _Row, entry: Entry) -> bool:
+        return (
+            entry.latency.stable
+            and entry.provenance.get("conditions") == self._lanes[row.lane].conditions
+            and entry.provenance.get("artifact_sha256") == row.stored.artifact.sha256
+        )
+
+    def _resume(self) -> None:
+        """Take up the rounds that this sweep stored before it was cut off, where conditions and artifact are the same."""
+        runs: dict[tuple[BlockSpec, Target], list[Run]] = defaultdict(list)
+        for run in self._context.store.sweep_runs(self._context.id):
+            runs[run.spec, run.target].append(run)
+        for row in self._live:
+            lane = self._lanes[row.lane]
+            row.runs = [
+                run
+                for run in runs[row.point.spec, row.point.target]
+                if digest(dict(run.conditions)) == lane.conditions and run.artifact_sha256 == row.stored.artifact.sha256
+            ]
+        rounds = sum(len(row.runs) for row in self._live)
+        if rounds:
+            self._context.observer.resumed(rounds)
+
+    def _open(self, row: _Row) -> None:
+        row.opened = self._lanes[row.lane].worker.call(
+            "open_session",
+            number=row.number,
+            path=str(row.stored.path),
+            target=row.point.target,
+            shapes=row.stored.shapes,
+        )
+        assert row.opened is not None
+        row.inner = row.runs[0].inner if row.runs else self._policy.inner(row.opened.call_ns)
+
+    def _attempt(self, row: _Row, step: object) -> None:
+        """Do one step for a row; what it raises ends the row, not the sweep."""
+        try:
+            step(row)  # type: ignore[operator]
+        except DeviceBusy:
+            raise
+        except WorkerDied as error:
+            self._context.fail(row.point, error)
+            self._live.remove(row)
+            self._restart(row.lane)
+        except EdgelutError as error:
+            self._context.fail(row.point, error)
+            self._live.remove(row)
+
+    def _restart(self, key: tuple[str, str]) -> None:
+        """Start a lane's worker anew and open again what it held."""
+        self._lanes[key].worker.close()
+        self._lanes[key] = self._start(*key)
+        for row in [row for row in self._live if row.lane == key and row.opened is not None]:
+            row.pending = None
+            self._attempt(row, self._open)
+
+    def _round(self, round_: int) -> None:
+        """Time every live row and each lane's reference once, in random order; then store it all."""
+        for lane in self._lanes.values():
+            lane.reference = None
+        for device, runtime in sorted({row.lane for row in self._live}):
+            self._lanes[device, runtime].worker.call("settle", SETTLE_S + 5, device=device, timeout_s=SETTLE_S)
+        lanes = sorted({row.lane for row in self._live})
+        items: list[_Row | tuple[str, str]] = [*self._live, *lanes]
+        for item in self._policy.order(items, round_):
+            if isinstance(item, _Row):
+                if item in self._live:
+                    self._attempt(item, lambda row: self._burst(row, round_))
+            else:
+                self._time_reference(item)
+        self._store()
+
+    def _time_reference(self, key: tuple[str, str]) -> None:
+        lane = self._lanes[key]
+        lane.reference = lane.worker.call("time_reference", warmups=REFERENCE_WARMUPS, samples=REFERENCE_SAMPLES)
+
+    def _burst(self, row: _Row, round_: int) -> None:
+        assert row.opened is not None
+        lane = self._lanes[row.lane]
+        samples = self._policy.samples(row.opened.call_ns, row.inner)
+        calls = samples * row.inner + self._policy.warmups
+        started = datetime.now(UTC)
+        timing: Timing = lane.worker.call(
+            "time_session",
+            60 + 50 * calls * row.opened.call_ns / 1e9,
+            number=row.number,
+            warmups=self._policy.warmups,
+            samples=samples,
+            inner=row.inner,
+        )
+        row.pending = Run(
+            spec=row.point.spec,
+            target=row.point.target,
+            sweep=self._context.id,
+            process=lane.worker.process,
+            round=round_,
+            wall_ns=timing.wall_ns,
+            cpu_ns=timing.cpu_ns,
+            inner=row.inner,
+            warmups=self._policy.warmups,
+            reference_ns=0.0,
+            started_at=started,
+            facts=lane.facts,
+            artifact_sha256=row.stored.artifact.sha256,
+            load_ns=row.opened.loaded.load_ns,
+            compile_ns=row.opened.loaded.compile_ns,
+            peak_memory_bytes=row.opened.peak_memory_bytes,
+        )
+
+    def _store(self) -> None:
+        """Store a round in one transaction: a sweep that is killed loses the round it was in and no other."""
+        runs = []
+        for row in self._live:
+            reference = self._lanes[row.lane].reference
+            if row.pending is not None:
+                row.pending = _with_reference(row.pending, reference)
+                runs.append(row.pending)
+        self._context.store.put_runs(runs)
+        for row in self._live:
+            if row.pending is not None:
+                row.runs.append(row.pending)
+                row.pending = None
+
+    def _close_done(self) -> None:
+        """Turn rows whose interval is narrow enough into entries."""
+        for row in [row for row in self._live if row.runs and is_done(row.rounds, self._policy)]:
+            self._attempt(row, self._finish)
+
+    def _finish(self, row: _Row) -> None:
+        entry = self._entry(row)
+        current = self._context.store.put_many((entry,))[0]
+        self._live.remove(row)
+        self._lanes[row.lane].worker.call("close_session", number=row.number)
+        self._context.result.measured.append(entry)
+        self._context.observer.row(row.point, entry, current)
+
+    def _entry(self, row: _Row) -> Entry:
+        summary = summarise(row.runs, self._policy)
+        artifact, lane = row.stored.artifact, self._lanes[row.lane]
+        provenance: dict[str, Scalar] = {
+            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "sweep": self._context.id,
+            "conditions": lane.conditions,
+            "format": artifact.format,
+            "artifact_sha256": artifact.sha256,
+            "parity_error": artifact.parity_error,
+            "reference_ns": summary.reference_ns,
+        }
+        kind = "emulated" if registry.load_runtime(row.point.target.runtime).emulated else "measured"
+        return Entry(row.point.spec, row.point.target, summary.latency, kind, Params(provenance))  # type: ignore[arg-type]
+
+    def _report(self, round_: int, seconds: float) -> None:
+        """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""
+        left = max((self._rounds_left(row) for row in self._live), default=0)
+        share = 0.75  # rows end one after another: the last rounds are short
+        self._context.observer.progress(
+            Progress(len(self._rows) - len(self._live), len(self._rows), round_, seconds * left * share)
+        )
+
+    def _rounds_left(self, row: _Row) -> int:
+        have = len(row.runs)
+        if have < 3:
+            return self._policy.min_rounds - have
+        needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2
+        return max(1, round(min(max(needed, self._policy.min_rounds), self._policy.max_rounds) - have))
+
+
+def _with_reference(run: Run, reference: Timing | None) -> Run:
+    """Return the run with the p10 of its round's reference kernel, on the clock of its row."""
+    from dataclasses import replace
+
+    if reference is None:
+        return run
+    samples = reference.cpu_ns if clock_of(run.target.threads) == "cpu" and reference.cpu_ns else reference.wall_ns
+    return replace(run, reference_ns=p10(np.asarray(samples, dtype=np.float64)))

@@ -1,0 +1,112 @@
+"""A sweep: export what is missing, then measure all points interleaved, round after round, each round stored as it is measured."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgelut.errors import BackendMissing, EdgelutError
+from edgelut.runs import Failure, RunStore
+from edgelut.types import Entry
+
+from .artifacts import Stored
+from .export_points import ExportPool
+from .lock import device_lock
+from .observer import Observer
+from .plan import Point, Policy, describe, plan_key
+from .rounds import Group
+
+GROUP_BYTES = 2 << 30  # of artifacts held open at a time
+
+
+@dataclass(slots=True)
+class SweepResult:
+    """What a sweep came to."""
+
+    sweep: str
+    measured: list[Entry] = field(default_factory=list)
+    known: list[Entry] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class SweepContext:
+    """What the parts of one sweep share."""
+
+    id: str
+    store: RunStore
+    policy: Policy
+    observer: Observer
+    result: SweepResult
+    again: bool
+
+    def fail(self, point: Point, error: EdgelutError) -> None:
+        """Store why a point could not be measured, and go on."""
+        failure = Failure(self.id, point.spec, point.target, f"{type(error).__name__}: {error}", datetime.now(UTC))
+        self.store.put_failure(failure)
+        self.result.failures.append(failure)
+        self.observer.failed(point, str(error))
+
+
+def run_sweep(
+    points: Sequence[Point],
+    store: RunStore,
+    home: Path,
+    policy: Policy,
+    *,
+    again: bool = False,
+    observer: Observer | None = None,
+) -> SweepResult:
+    """Measure the points and store their runs and rows; return what came of it.
+
+    A sweep of the same plan that was cut off goes on. Rows known under the same conditions and artifact are not measured
+    again unless `again`. Raises StorageError, DeviceBusy; what one point raises is stored as its failure.
+    """
+    started = store.start_sweep(plan_key(points, policy), describe(points, policy))
+    context = SweepContext(started.id, store, policy, observer or Observer(), SweepResult(started.id), again)
+    finished = False
+    try:
+        stored = _export(points, context, home / "artifacts")
+        for device in sorted({point.target.device for point in points}):
+            with device_lock(home / "locks", device):
+                _measure(context, {point: stored[point] for point in stored if point.target.device == device})
+        finished = True
+    finally:
+        store.finish_sweep(started.id, "done" if finished else "interrupted")
+    return context.result
+
+
+def _export(points: Sequence[Point], context: SweepContext, root: Path) -> dict[Point, Stored]:
+    """Export the points' artifacts; a point whose export fails is a stored failure."""
+    unique = list(dict.fromkeys(points))
+    stored: dict[Point, Stored] = {}
+
+    def done(index: int, artifact: Stored, made: bool) -> None:
+        stored[unique[index]] = artifact
+        context.store.put_artifact(artifact.artifact)
+        context.observer.exported(len(stored), len(unique), unique[index], made)
+
+    def failed(index: int, error: EdgelutError) -> None:
+        if isinstance(error, BackendMissing):
+            raise error
+        context.fail(unique[index], error)
+
+    with ExportPool(root) as pool:
+        pool.export_all(unique, done, failed)
+    return {point: stored[point] for point in unique if point in stored}
+
+
+def _measure(context: SweepContext, stored: dict[Point, Stored]) -> None:
+    """Measure in groups as large as memory allows: whatever is in one group is compared best."""
+    group: dict[Point, Stored] = {}
+    size = 0
+    for point, artifact in stored.items():
+        if group and size + artifact.artifact.size_bytes > GROUP_BYTES:
+            Group(context, group).measure()
+            group, size = {}, 0
+        group[point] = artifact
+        size += artifact.artifact.size_bytes
+    if group:
+        Group(context, group).measure()

@@ -1,0 +1,133 @@
+"""The child process that exports, loads and times; and the parent's handle on it.
+
+One worker is one process: a crash of a toolchain or a runtime ends the worker and not the sweep. Parent and child speak
+(name, arguments) -> (ok, value) over a pipe of their own, so that what a library prints cannot break the talk; when the parent
+is gone the pipe closes and the child ends.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Mapping
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+from edgelut.errors import EdgelutError
+from profiler.errors import TaskFailed, WorkerDied
+
+START_TIMEOUT_S = 120.0
+SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+
+
+class Worker:
+    """The parent's handle on one child process. Close it, or use it as a context manager."""
+
+    def __init__(self, tasks: str, env: Mapping[str, str] | None = None) -> None:
+        """Start a process that answers the functions of the module `tasks`, with `env` added to its environment."""
+        self.process = uuid.uuid4().hex
+        self._pipe, theirs = Pipe()
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill up and stop the child
+        self._child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "profiler.worker", str(theirs.fileno()), tasks],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            env={**os.environ, **SINGLE_THREADED, **(env or {})},
+        )
+        theirs.close()
+
+    def call(self, name: str, timeout_s: float = START_TIMEOUT_S, /, **arguments: Any) -> Any:
+        """Call a function there; raise what it raised, or WorkerDied."""
+        self.send(name, **arguments)
+        return self.receive(name, timeout_s)
+
+    def send(self, name: str, /, **arguments: Any) -> None:
+        """Ask for a call without waiting for its answer."""
+        try:
+            self._pipe.send((name, arguments))
+        except OSError as error:
+            raise WorkerDied(self._last_words(name)) from error
+
+    def receive(self, name: str, timeout_s: float = START_TIMEOUT_S) -> Any:
+        """Wait for the answer of the call that was sent last."""
+        try:
+            if not self._pipe.poll(timeout_s):
+                self.kill()
+                raise WorkerDied(f"the worker did not answer {name!r} within {timeout_s:g} s and was ended")
+            ok, value = self._pipe.recv()
+        except (EOFError, OSError) as error:
+            raise WorkerDied(self._last_words(name)) from error
+        if not ok:
+            raise value
+        return value
+
+    def kill(self) -> None:
+        """End the child at once."""
+        self._child.kill()
+        self._child.wait()
+
+    def close(self) -> None:
+        """End the child: it goes when its pipe closes."""
+        self._pipe.close()
+        try:
+            self._child.wait(5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._errors.close()
+
+    def _last_words(self, name: str) -> str:
+        """Say how the child ended, with the end of what it printed as an error."""
+        try:
+            self._child.wait(5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").strip()
+        how = f"signal {-self._child.returncode}" if self._child.returncode < 0 else f"exit {self._child.returncode}"
+        return f"the worker died in {name!r} ({how}){': ' + said[-500:] if said else ''}"
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _serve(pipe: Connection[Any, Any], tasks: Any) -> None:
+    """Answer calls until the parent closes the pipe."""
+    while True:
+        try:
+            name, arguments = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            answer = (True, getattr(tasks, name)(**arguments))
+        except Exception as error:  # noqa: BLE001 - what failed there becomes an answer, and in the sweep a stored reason
+            answer = (False, _portable(error))
+        pipe.send(answer)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return our own errors as they are and others as one that any process can unpickle."""
+    if isinstance(error, EdgelutError):
+        return error
+    return TaskFailed(f"{type(error).__name__}: {error}")
+
+
+def main() -> None:
+    """Run a worker: `python -m profiler.worker FD TASKS`."""
+    from importlib import import_module
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it lets a round end
+    pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
+    _serve(pipe, import_module(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()
