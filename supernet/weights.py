@@ -9,6 +9,8 @@ import torch
 from edgelut.types import digest
 from torch import Tensor, nn
 
+WEIGHTS_VERSION = 1  # part of every artifact's key: raise it when the same spec is to get other weights
+
 
 @runtime_checkable
 class Randomizable(Protocol):
@@ -26,8 +28,8 @@ def generator(*parts: str | int) -> torch.Generator:
 def uniform(shape: Sequence[int], low: float, high: float, source: torch.Generator) -> Tensor:
     """Return uniform values in [low, high).
 
-    `normal_` and `uniform_(low, high)` may round differently on another CPU's vector unit; `rand` is exact, and so is one
-    product or sum at a time: an artifact's hash must not depend on the machine that wrote it.
+    `normal_` and `uniform_(low, high)` may round differently on another CPU's vector unit; `rand` is exact, and so is
+    one product or sum at a time: an artifact's hash must not depend on the machine that wrote it.
     """
     return torch.rand(tuple(shape), generator=source) * (high - low) + low
 

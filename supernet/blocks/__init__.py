@@ -76,7 +76,7 @@ def parameters(spec: BlockSpec) -> int:
 
 
 def macs(spec: BlockSpec, *, attention: bool = False) -> int:
-    """Return the multiply-accumulates of one call (the whole batch): convolutions, linears and, if asked, attention's."""
+    """Return the multiply-accumulates of one call (its whole batch): convolutions, linears, attention's if asked."""
     return load(spec.kind).count_macs(kind(spec.kind).check(spec), attention)
 
 

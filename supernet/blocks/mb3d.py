@@ -1,4 +1,4 @@
-"""MB3D: self-attention with a learned bias mixes the tokens, an MLP mixes the channels (EfficientFormer, section 4.1)."""
+"""MB3D: self-attention with a learned bias mixes the tokens, an MLP the channels (EfficientFormer, section 4.1)."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ class Attention(nn.Module):
         qkv = self.qkv(x).reshape(-1, self.tokens, self.heads, head_dim).transpose(1, 2)  # (B, h, N, 2k + v)
         q, k, v = qkv.split((self.key_dim, self.key_dim, self.value_dim), dim=3)
         logits = q @ k.transpose(2, 3) * self.scale + self.biases[:, self.index]  # (B, h, N, N)
-        mixed = logits.softmax(dim=3) @ v  # (B, h, N, v)
-        return self.proj(mixed.transpose(1, 2).reshape(-1, self.tokens, self.heads * self.value_dim))  # type: ignore[no-any-return]
+        mixed = (logits.softmax(dim=3) @ v).transpose(1, 2)  # (B, N, h, v)
+        out: Tensor = self.proj(mixed.reshape(-1, self.tokens, self.heads * self.value_dim))  # (B, N, C)
+        return out
 
     def randomize(self, generator: torch.Generator) -> None:
         """Spread the biases as wide as the logits, so that one in the wrong place shows."""

@@ -26,7 +26,8 @@ class Stem(Block):
 
     def forward(self, images: Tensor) -> Tensor:  # (B, 3, R, R)
         x = self.act1(self.norm1(self.conv1(images)))  # (B, C/2, R/s1, R/s1)
-        return self.act2(self.norm2(self.conv2(x)))  # type: ignore[no-any-return]  # (B, C, R/s, R/s)
+        out: Tensor = self.act2(self.norm2(self.conv2(x)))  # (B, C, R/s, R/s)
+        return out
 
     @staticmethod
     def count_parameters(spec: BlockSpec) -> int:
