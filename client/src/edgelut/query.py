@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidSpec
-from .types import Entry, Params
+from .types import Entry, Params, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,3 +89,15 @@ def _folded(value: Any) -> Any:
 def _order(entry: Entry) -> tuple[Any, ...]:
     spec, target = entry.spec, entry.target
     return spec.kind, spec.width_in, spec.width_out, spec.resolution, spec.batch, str(target), spec.key
+
+
+@dataclass(frozen=True, slots=True)
+class BlockListing:
+    """A kind of block as a table has it: the values, in order, that its fields and parameters take in current rows."""
+
+    kind: str
+    widths: tuple[int, ...]
+    widths_out: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    batches: tuple[int, ...]
+    params: Mapping[str, tuple[Scalar, ...]]

@@ -1,0 +1,172 @@
+"""The tables: what they hold and what keeps them consistent; no logic. `migrations/` brings them to be."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy import Boolean, Column, Double, ForeignKey, Index, Integer, LargeBinary, Table, Text, UniqueConstraint
+
+from .columns import Id, Json, Name, UtcTime
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+specs = Table(
+    "specs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),
+    Column("kind", Name, nullable=False),
+    Column("width_in", Integer, nullable=False),
+    Column("width_out", Integer, nullable=False),
+    Column("resolution", Integer, nullable=False),
+    Column("batch", Integer, nullable=False),
+    Column("params", Json, nullable=False),
+    # The order of a page; GET /latency walks it.
+    Index("ix_specs_order", "kind", "width_in", "width_out", "resolution", "batch", "id"),
+)
+
+targets = Table(
+    "targets",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),
+    Column("device", Name, nullable=False),
+    Column("runtime", Name, nullable=False),
+    Column("precision", Name, nullable=False),
+    Column("threads", Integer, nullable=False),
+    Column("unit", Name, nullable=False),
+)
+
+# Every value that a current row's kind, widths, resolution, batch and parameters take: what `blocks()` lists without a scan.
+block_values = Table(
+    "block_values",
+    metadata,
+    Column("kind", Name, primary_key=True),
+    Column("name", Name, primary_key=True),  # "width_in", ... or "params.expansion"
+    Column("value", Name, primary_key=True),  # JSON
+)
+
+sweeps = Table(
+    "sweeps",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),
+    Column("plan_key", Name, nullable=False, index=True),
+    Column("plan", Json, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("started_at", UtcTime, nullable=False),
+    Column("finished_at", UtcTime),
+)
+
+processes = Table(
+    "processes",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("sweep_id", Id, ForeignKey("sweeps.id"), nullable=False),
+    Column("name", Name, nullable=False),
+    UniqueConstraint("sweep_id", "name"),
+)
+
+# Facts that must be equal in pooled runs: one row for each distinct set, shared by all runs under it.
+conditions = Table(
+    "conditions",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),
+    Column("facts", Json, nullable=False),
+)
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("process_id", Id, ForeignKey("processes.id"), nullable=False),
+    Column("spec_id", Id, ForeignKey("specs.id"), nullable=False),
+    Column("target_id", Id, ForeignKey("targets.id"), nullable=False),
+    Column("round", Integer, nullable=False),
+    Column("conditions_id", Id, ForeignKey("conditions.id"), nullable=False),
+    Column("observed", Json),  # the facts that may differ from run to run; NULL = none
+    Column("started_at", UtcTime, nullable=False),
+    Column("inner", Integer, nullable=False),
+    Column("warmups", Integer, nullable=False),
+    Column("reference_ns", Double, nullable=False),
+    Column("wall_ns", LargeBinary, nullable=False),  # db/samples.py
+    Column("cpu_ns", LargeBinary, nullable=False),
+    Column("load_ns", sa.BigInteger),
+    Column("compile_ns", sa.BigInteger),
+    Column("peak_memory_bytes", sa.BigInteger),
+    Column("artifact_sha256", Text, nullable=False),
+    UniqueConstraint("process_id", "spec_id", "target_id", "round"),
+    Index("ix_runs_point", "spec_id", "target_id"),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("sha256", Name, nullable=False, unique=True),
+    Column("spec_id", Id, ForeignKey("specs.id"), nullable=False),
+    Column("format", Text, nullable=False),
+    Column("precision", Text, nullable=False),
+    Column("exporter_version", Text, nullable=False),
+    Column("parity_error", Double, nullable=False),
+    Column("size_bytes", sa.BigInteger, nullable=False),
+)
+
+failures = Table(
+    "failures",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("sweep_id", Id, ForeignKey("sweeps.id"), nullable=False, index=True),
+    Column("spec_id", Id, ForeignKey("specs.id"), nullable=False),
+    Column("target_id", Id, ForeignKey("targets.id"), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("at", UtcTime, nullable=False),
+)
+
+entries = Table(
+    "entries",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("spec_id", Id, ForeignKey("specs.id"), nullable=False),
+    Column("target_id", Id, ForeignKey("targets.id"), nullable=False),
+    Column("kind", Text, nullable=False),  # measured, interpolated, predicted, transferred, emulated
+    Column("p10_ns", Double, nullable=False),
+    Column("p50_ns", Double, nullable=False),
+    Column("p90_ns", Double, nullable=False),
+    Column("low_ns", Double, nullable=False),
+    Column("high_ns", Double, nullable=False),
+    Column("runs", Integer, nullable=False),
+    Column("samples", Integer, nullable=False),
+    Column("clock", Text, nullable=False),
+    Column("wall_p10_ns", Double),
+    Column("wall_p50_ns", Double),
+    Column("slope_ns", Double),
+    Column("load_ns", sa.BigInteger),
+    Column("compile_ns", sa.BigInteger),
+    Column("peak_memory_bytes", sa.BigInteger),
+    Column("doubts", Json, nullable=False),
+    Column("provenance", Json, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("current", Boolean, nullable=False),
+    Index("ix_entries_history", "spec_id", "target_id", "id"),
+)
+
+# Written as the partial indexes are, so that both planners see that the one implies the other.
+is_current = entries.c.current.is_(sa.true())
+
+Index(
+    "uq_entries_current",
+    entries.c.spec_id,
+    entries.c.target_id,
+    unique=True,
+    sqlite_where=is_current,
+    postgresql_where=is_current,
+)
+Index("ix_entries_target", entries.c.target_id, entries.c.spec_id, sqlite_where=is_current, postgresql_where=is_current)

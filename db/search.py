@@ -1,0 +1,352 @@
+"""How the table is searched: filters, pages and listings whose cost does not grow with the rows that they leave out.
+
+Rows come in the order (kind, width_in, width_out, resolution, batch, spec id, target id). A page walks the specs in that order
+through their index, and looks up the rows of some specs at a time; where the filter names targets that have few rows, it
+starts from those instead. No statement reads `entries` other than by an index on both ids.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any, NamedTuple, TypeAlias
+
+import sqlalchemy as sa
+
+from edgelut.errors import InvalidSpec
+from edgelut.query import BlockListing, Page, Query, Row
+from edgelut.types import BlockSpec, Params, Scalar, Target, canonical, digest
+
+from .engine import Database, head_revision, reading
+from .rows import ENTRY, LARGEST, SPEC, TARGET, batches, entry_of, spec_of, storable, target_of
+from .schema import block_values, entries, is_current, specs, targets
+
+Place: TypeAlias = tuple[str, int, int, int, int, int]  # kind, width_in, width_out, resolution, batch, spec id
+NUMBERS = {"width": "width_in", "width_out": "width_out", "resolution": "resolution", "batch": "batch"}
+ORDER = (specs.c.width_in, specs.c.width_out, specs.c.resolution, specs.c.batch, specs.c.id)
+FEW = 2000  # rows of the named targets up to which it is cheaper to start from them than from the specs
+FIRST, MOST = 8, 512  # specs looked up at a time: few at first, as each may have a row for thousands of targets
+NEAREST = 8
+
+
+class Hit(NamedTuple):
+    """Where a row stands in the order of a page, and its id."""
+
+    place: Place
+    target_id: int
+    entry_id: int
+
+
+class SqlSearch(Database):
+    """A table's filters and listings."""
+
+    def search(self, query: Query) -> Page:
+        """Return a page of the current rows that match; raise InvalidSpec for a bad cursor or limit.
+
+        A cursor goes on where its page ended, whatever was put since.
+        """
+        if query.limit < 1:
+            raise InvalidSpec(f"a page has at least one row, not {query.limit}")
+        after = _decode(query)
+        with reading(self.engine) as connection:
+            hits = _hits(connection, query, after)
+            rows = _rows(connection, hits[: query.limit])
+        more = len(hits) > query.limit
+        return Page(tuple(rows), _encode(query, hits[query.limit - 1]) if more else None)
+
+    def nearest_widths(self, query: Query) -> list[int]:
+        """Return up to 8 input widths that have rows for the rest of the filter: the nearest below and above first."""
+        if query.width is None:
+            raise InvalidSpec("the nearest widths of which? give a width")
+        free = replace(query, width=None, cursor=None)
+        with reading(self.engine) as connection:
+            below = _widths(connection, free, query.width, down=True)
+            above = _widths(connection, free, query.width, down=False)
+        first = below[:1] + above[:1]
+        rest = sorted(below[1:] + above[1:], key=lambda width: (abs(width - query.width), width))  # type: ignore[operator]
+        return (sorted(first, key=lambda width: abs(width - (query.width or 0))) + rest)[:NEAREST]
+
+    def blocks(self) -> list[BlockListing]:
+        """Return the kinds that have rows, each with the values that its fields and parameters take; counts no rows."""
+        found: dict[str, dict[str, list[Scalar]]] = {}
+        with reading(self.engine) as connection:
+            for row in connection.execute(sa.select(*block_values.c)):
+                found.setdefault(row.kind, {}).setdefault(row.name, []).append(json.loads(row.value))
+        return [_listing(kind, names) for kind, names in sorted(found.items())]
+
+    def targets(self) -> list[Target]:
+        """Return the targets that have rows, in order of their names."""
+        with reading(self.engine) as connection:
+            listed = [target_of(row) for row in connection.execute(_TARGETS_WITH_ROWS).mappings()]
+        return sorted(listed, key=lambda target: tuple(target.as_json().values()))
+
+    def devices(self) -> list[str]:
+        """Return the names of the devices that have rows, in order."""
+        return sorted({target.device for target in self.targets()})
+
+    def versions(self) -> dict[str, str | int]:
+        """Return the schema's revision and a number that grows with every entry stored: what a cache is checked against."""
+        with reading(self.engine) as connection:
+            newest = connection.execute(sa.select(sa.func.max(entries.c.id))).scalar_one()
+        return {"schema": head_revision(), "table": newest or 0}
+
+
+_TARGETS_WITH_ROWS = sa.select(*TARGET).where(
+    # A scalar with LIMIT, as PostgreSQL may turn EXISTS into a join that reads every row.
+    sa.select(entries.c.id)
+    .where(entries.c.target_id == targets.c.id, is_current)
+    .limit(1)
+    .scalar_subquery()
+    .is_not(None)
+)
+
+
+def _hits(connection: sa.Connection, query: Query, after: Hit | None) -> list[Hit]:
+    """Return the first rows after a place, at least one more than the limit where there are more."""
+    wanted = _target_ids(connection, query)
+    if not _possible(query) or wanted == []:
+        return []
+    kinds = [kind for kind in _kinds(connection, query.block) if after is None or kind >= after.place[0]]
+    few = None if wanted is None else _few(connection, wanted)
+    if few is not None:
+        return _from_rows(connection, query, kinds, few, after)
+    hits: list[Hit] = []
+    for places in _growing(_walk(connection, query, kinds, after and after.place)):
+        found = sorted(_of_specs(connection, places, wanted))
+        hits += [hit for hit in found if after is None or hit[:2] > after[:2]]
+        if len(hits) > query.limit:
+            break
+    return hits
+
+
+def _possible(query: Query) -> bool:
+    """Say whether a column could hold what is asked for; a driver may refuse to send what it could not."""
+    numbers = (query.width, query.width_out, query.resolution, query.batch, query.threads)
+    texts = (query.block, query.device, query.runtime, query.precision, query.unit)
+    fits = all(number is None or 1 <= number <= LARGEST for number in numbers)
+    return fits and all(text is None or storable(text) for text in texts)
+
+
+def _target_ids(connection: sa.Connection, query: Query) -> list[int] | None:
+    """Return the targets that match, None for all; the table has some thousand rows and is read as a whole."""
+    if not _possible(query):
+        return []
+    asked = {name: getattr(query, name) for name in ("device", "runtime", "precision", "unit")}
+    conditions = [_same(targets.c[name], value) for name, value in asked.items() if value is not None]
+    if query.threads is not None:
+        conditions.append(targets.c.threads == query.threads)
+    if not conditions:
+        return None
+    return list(connection.execute(sa.select(targets.c.id).where(*conditions)).scalars())
+
+
+def _same(column: sa.Column[Any], value: str) -> sa.ColumnElement[bool]:
+    """Compare whatever the case (SQLite knows that of ASCII alone)."""
+    return sa.func.lower(column) == sa.func.lower(value)
+
+
+def _kinds(connection: sa.Connection, block: str | None) -> list[str]:
+    """Return the kinds there are, in order, or those of one name: one step in the index for each, not a scan."""
+    smallest = sa.select(sa.func.min(specs.c.kind).label("kind")).cte("kinds", recursive=True)
+    following = sa.select(sa.func.min(specs.c.kind)).where(specs.c.kind > smallest.c.kind).scalar_subquery()
+    kinds = smallest.union_all(sa.select(following).where(smallest.c.kind.is_not(None)))
+    statement = sa.select(kinds.c.kind).where(kinds.c.kind.is_not(None))
+    if block is not None:
+        statement = statement.where(sa.func.lower(kinds.c.kind) == sa.func.lower(block))
+    return sorted(connection.execute(statement).scalars())
+
+
+def _spec_filter(query: Query) -> list[sa.ColumnElement[bool]]:
+    """Return what the query asks of a spec but its kind; parameters only roughly, `_has` looks again."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    for name, column in NUMBERS.items():
+        if (value := getattr(query, name)) is not None:
+            conditions.append(specs.c[column] == value)
+    text = sa.type_coerce(specs.c.params, sa.Text)
+    for name, value in query.params.items():
+        conditions.append(text.icontains(canonical({name: value}).decode()[1:-1], autoescape=True))
+    return conditions
+
+
+def _has(params: Mapping[str, Scalar], asked: Params) -> bool:
+    """Say whether a spec has the parameters asked for; words match whatever their case."""
+
+    def folded(value: Scalar | None) -> Scalar | None:
+        return value.lower() if isinstance(value, str) else value
+
+    return all(name in params and folded(params[name]) == folded(value) for name, value in asked.items())
+
+
+def _walk(
+    connection: sa.Connection, query: Query, kinds: Sequence[str], start: Place | None, down: bool = False
+) -> Iterator[Place]:
+    """Yield the places of the specs that match, in order (or against it) from a place on, read some at a time."""
+    for kind in kinds:
+        last = start[1:] if start is not None and start[0] == kind else None
+        inclusive, size = True, FIRST
+        order = [column.desc() for column in ORDER] if down else list(ORDER)
+        statement = sa.select(*ORDER, specs.c.params).where(specs.c.kind == kind, *_spec_filter(query)).order_by(*order)
+        while True:
+            page = statement.limit(size)
+            if last is not None:
+                here, there = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, last))
+                page = page.where(
+                    (here <= there if inclusive else here < there)
+                    if down
+                    else (here >= there if inclusive else here > there)
+                )
+            rows = connection.execute(page).all()
+            for row in rows:
+                if _has(row.params, query.params):
+                    yield (kind, *row[:5])
+            if len(rows) < size:
+                break
+            last, inclusive, size = tuple(rows[-1][:5]), False, min(size * 4, MOST)
+
+
+def _growing(places: Iterator[Place]) -> Iterator[list[Place]]:
+    """Cut places into pieces that grow while they are asked for."""
+    size, piece = FIRST, []
+    for place in places:
+        piece.append(place)
+        if len(piece) == size:
+            yield piece
+            size, piece = min(size * 4, MOST), []
+    if piece:
+        yield piece
+
+
+def _of_specs(connection: sa.Connection, places: Sequence[Place], wanted: Sequence[int] | None) -> Iterator[Hit]:
+    """Yield the current rows of those specs, on the targets that are wanted, in no order."""
+    by_id = {place[5]: place for place in places}
+    for some in batches(wanted) if wanted is not None else (None,):
+        statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
+        statement = statement.where(entries.c.spec_id.in_(list(by_id)), is_current)
+        if some is not None:
+            statement = statement.where(entries.c.target_id.in_(some))
+        for spec_id, target_id, entry_id in connection.execute(statement):
+            yield Hit(by_id[spec_id], target_id, entry_id)
+
+
+def _few(connection: sa.Connection, wanted: Sequence[int]) -> list[tuple[int, int, int]] | None:
+    """Return all rows of those targets as (spec id, target id, id) where they are few, else None."""
+    found: list[tuple[int, int, int]] = []
+    for some in batches(wanted):
+        statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
+        statement = statement.where(entries.c.target_id.in_(some), is_current).limit(FEW + 1 - len(found))
+        found += [(spec_id, target_id, entry_id) for spec_id, target_id, entry_id in connection.execute(statement)]
+        if len(found) > FEW:
+            return None
+    return found
+
+
+def _from_rows(
+    connection: sa.Connection,
+    query: Query,
+    kinds: Sequence[str],
+    rows: Sequence[tuple[int, int, int]],
+    after: Hit | None,
+) -> list[Hit]:
+    """Return those of the rows whose spec matches, in order, from a place on."""
+    places: dict[int, Place] = {}
+    for batch in batches(sorted({spec_id for spec_id, _, _ in rows})):
+        statement = sa.select(specs.c.kind, *ORDER, specs.c.params)
+        statement = statement.where(specs.c.id.in_(batch), specs.c.kind.in_(kinds), *_spec_filter(query))
+        for row in connection.execute(statement):
+            if _has(row.params, query.params):
+                places[row.id] = (row[0], row[1], row[2], row[3], row[4], row[5])
+    hits = sorted(Hit(places[spec_id], target_id, id_) for spec_id, target_id, id_ in rows if spec_id in places)
+    return [hit for hit in hits if after is None or hit[:2] > after[:2]]
+
+
+def _rows(connection: sa.Connection, hits: Sequence[Hit]) -> list[Row]:
+    """Return the rows of the hits, in their order."""
+    found: dict[int, Row] = {}
+    of_spec: dict[int, BlockSpec] = {}
+    of_target: dict[int, Target] = {}
+    for batch in batches(sorted({hit.place[5] for hit in hits})):
+        for row in connection.execute(sa.select(specs.c.id, *SPEC).where(specs.c.id.in_(batch))).mappings():
+            of_spec[row["id"]] = spec_of(row)
+    for batch in batches(sorted({hit.target_id for hit in hits})):
+        for row in connection.execute(sa.select(targets.c.id, *TARGET).where(targets.c.id.in_(batch))).mappings():
+            of_target[row["id"]] = target_of(row)
+    points = {hit.entry_id: (of_spec[hit.place[5]], of_target[hit.target_id]) for hit in hits}
+    for batch in batches(list(points)):
+        for row in connection.execute(sa.select(entries.c.id, *ENTRY).where(entries.c.id.in_(batch))).mappings():
+            found[row["id"]] = Row(row["id"], entry_of(row, *points[row["id"]]))
+    return [found[hit.entry_id] for hit in hits]
+
+
+def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> list[int]:
+    """Return up to 8 widths below or above one, nearest first, that have a row."""
+    wanted = _target_ids(connection, query)
+    if not _possible(query) or wanted == []:
+        return []
+    limit = min(width, LARGEST + 1) if down else width
+    found: set[int] = set()
+    for kind in _kinds(connection, query.block):
+        of_kind: set[int] = set()
+        while (
+            len(of_kind) < NEAREST and (near := _next_width(connection, query, kind, wanted, limit, down)) is not None
+        ):
+            of_kind.add(near)
+            limit = near
+        found |= of_kind
+        limit = min(width, LARGEST + 1) if down else width
+    return sorted(found, reverse=down)[:NEAREST]
+
+
+def _next_width(
+    connection: sa.Connection, query: Query, kind: str, wanted: Sequence[int] | None, width: int, down: bool
+) -> int | None:
+    """Return the nearest width beyond one that has a row, or None."""
+    start: Place = (kind, width - 1, *(LARGEST,) * 4) if down else (kind, min(width, LARGEST) + 1, 0, 0, 0, 0)
+    for places in _growing(_walk(connection, query, [kind], start, down)):
+        having = {hit.place[1] for hit in _of_specs(connection, places, wanted)}
+        if having:
+            return max(having) if down else min(having)
+    return None
+
+
+def _listing(kind: str, names: Mapping[str, list[Scalar]]) -> BlockListing:
+    def numbers(name: str) -> tuple[int, ...]:
+        return tuple(sorted(int(value) for value in names.get(name, ())))
+
+    params = {
+        name.removeprefix("params."): tuple(sorted(values, key=lambda value: (isinstance(value, str), value)))
+        for name, values in sorted(names.items())
+        if name.startswith("params.")
+    }
+    return BlockListing(
+        kind, numbers("width_in"), numbers("width_out"), numbers("resolution"), numbers("batch"), params
+    )
+
+
+def _filter(query: Query) -> str:
+    """Return what ties a cursor to its query: a page of other rows would skip some."""
+    asked = {name: value for name, value in asdict(replace(query, limit=1, cursor=None, params=Params())).items()}
+    return digest({**asked, "params": dict(query.params)})[:8]
+
+
+def _encode(query: Query, hit: Hit) -> str:
+    return base64.urlsafe_b64encode(canonical([_filter(query), *hit.place, hit.target_id])).decode().rstrip("=")
+
+
+def _decode(query: Query) -> Hit | None:
+    """Return the place that a cursor names; raise InvalidSpec for one that no page of this query gave."""
+    if query.cursor is None:
+        return None
+    bad = InvalidSpec(
+        f"not a cursor of this query: {query.cursor[:80]!r}; give `next_cursor` of the page before, unchanged"
+    )
+    try:
+        padded = query.cursor + "=" * (-len(query.cursor) % 4)
+        tied, kind, *numbers = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (ValueError, TypeError):
+        raise bad from None
+    fits = len(numbers) == 6 and all(type(number) is int and 0 < number < 2**63 for number in numbers)
+    if tied != _filter(query) or not isinstance(kind, str) or not storable(kind) or not fits:
+        raise bad
+    return Hit((kind, *numbers[:5]), numbers[5], 0)
