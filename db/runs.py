@@ -14,7 +14,7 @@ from edgelut.errors import InvalidSpec, LatencyNotFound
 from edgelut.runs import Failure, Sweep, SweepState
 from edgelut.types import Artifact, BlockSpec, Params, Run, Target, digest
 
-from .engine import Database, reading, writing
+from .connect import Database, reading, writing
 from .rows import SPEC, TARGET, batches, find_ids, spec_ids, spec_of, target_ids, target_of
 from .samples import pack, unpack
 from .schema import artifacts, conditions, entries, failures, processes, runs, specs, sweeps, targets

@@ -19,7 +19,8 @@ from edgelut.errors import InvalidSpec
 from edgelut.query import BlockListing, Page, Query, Row
 from edgelut.types import BlockSpec, Params, Scalar, Target, canonical, digest
 
-from .engine import Database, head_revision, reading
+from .connect import Database, reading
+from .revisions import head_revision
 from .rows import ENTRY, LARGEST, SPEC, TARGET, batches, entry_of, spec_of, storable, target_of
 from .schema import block_values, entries, is_current, specs, targets
 
@@ -166,17 +167,13 @@ def _spec_filter(query: Query) -> list[sa.ColumnElement[bool]]:
             conditions.append(specs.c[column] == value)
     text = sa.type_coerce(specs.c.params, sa.Text)
     for name, value in query.params.items():
-        conditions.append(text.icontains(canonical({name: value}).decode()[1:-1], autoescape=True))
+        conditions.append(text.contains(canonical({name: value}).decode()[1:-1], autoescape=True))
     return conditions
 
 
 def _has(params: Mapping[str, Scalar], asked: Params) -> bool:
-    """Say whether a spec has the parameters asked for; words match whatever their case."""
-
-    def folded(value: Scalar | None) -> Scalar | None:
-        return value.lower() if isinstance(value, str) else value
-
-    return all(name in params and folded(params[name]) == folded(value) for name, value in asked.items())
+    """Say whether a spec has the parameters asked for."""
+    return all(name in params and params[name] == value for name, value in asked.items())
 
 
 def _walk(

@@ -14,7 +14,7 @@ from edgelut.query import Row
 from edgelut.table import LatencyTable, replaces
 from edgelut.types import BlockSpec, Entry, Target, canonical
 
-from .engine import reading, writing
+from .connect import reading, writing
 from .rows import (
     ENTRY,
     SPEC,

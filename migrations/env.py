@@ -1,4 +1,4 @@
-"""Run by alembic: where the migrations go (a connection handed over by `db.engine.upgrade`, else the configured URL)."""
+"""Run by alembic: where the migrations go (a connection handed over by `db.revisions.upgrade`, else the configured URL)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from alembic import context
 
-from db import engine as engines
+from db import connect
 from db.schema import metadata
 from edgelut import settings
 
@@ -24,15 +24,15 @@ OPTIONS: dict[str, Any] = {
 }
 
 if context.is_offline_mode():
-    context.configure(url=engines.create(settings.database_url()).url, literal_binds=True, **OPTIONS)
+    context.configure(url=connect.create(settings.database_url()).url, literal_binds=True, **OPTIONS)
     with context.begin_transaction():
         context.run_migrations()
 elif (handed := context.config.attributes.get("connection")) is not None:
     context.configure(connection=handed, **OPTIONS)
     context.run_migrations()
 else:
-    engine = engines.create(settings.database_url())
-    with engines.writing(engine) as connection:
+    engine = connect.create(settings.database_url())
+    with connect.writing(engine) as connection:
         context.configure(connection=connection, **OPTIONS)
         context.run_migrations()
     engine.dispose()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +15,8 @@ class Query:
     """A filter over the current rows; None does not filter. Names match whatever their case.
 
     `width` is the input width; `width_out` the output width. `params` filters by equality (`{"expansion": 4}`). Rows come in
-    the order (kind, width_in, width_out, resolution, batch, target, id); `cursor` is the previous page's `next_cursor`.
+    the order (kind, width_in, width_out, resolution, batch), and within it in one that the holder keeps; `cursor` is the
+    previous page's `next_cursor`.
     """
 
     block: str | None = None
@@ -48,6 +48,18 @@ class Page:
 
     rows: tuple[Row, ...]
     next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockListing:
+    """A kind of block as a table has it: the values, in order, that its fields and parameters take in current rows."""
+
+    kind: str
+    widths: tuple[int, ...]
+    widths_out: tuple[int, ...]
+    resolutions: tuple[int, ...]
+    batches: tuple[int, ...]
+    params: Mapping[str, tuple[Scalar, ...]]
 
 
 def matches(query: Query, entry: Entry) -> bool:
@@ -89,15 +101,3 @@ def _folded(value: Any) -> Any:
 def _order(entry: Entry) -> tuple[Any, ...]:
     spec, target = entry.spec, entry.target
     return spec.kind, spec.width_in, spec.width_out, spec.resolution, spec.batch, str(target), spec.key
-
-
-@dataclass(frozen=True, slots=True)
-class BlockListing:
-    """A kind of block as a table has it: the values, in order, that its fields and parameters take in current rows."""
-
-    kind: str
-    widths: tuple[int, ...]
-    widths_out: tuple[int, ...]
-    resolutions: tuple[int, ...]
-    batches: tuple[int, ...]
-    params: Mapping[str, tuple[Scalar, ...]]
