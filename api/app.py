@@ -1,0 +1,50 @@
+"""The application: routes, refusals and the token put together over one store."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from db.store import SqlStore
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from edgelut import __version__
+
+from . import openapi, problems
+from .auth import RequireToken
+from .deps import Service
+from .routes import catalogue, entries, latency, runs, service
+from .settings import Settings
+
+
+def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
+    """Return the application over a store, which stays its maker's to close."""
+    settings = settings or Settings()
+    held = Service(store, settings)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        held.close()
+
+    app = _Described(title="EdgeLUT", version=__version__, lifespan=lifespan, redoc_url=None)
+    app.state.service = held
+    app.router.routes.append(Route("/latency", latency.get_latency, methods=["GET"]))
+    for noun in (latency, entries, runs, catalogue, service):
+        app.include_router(noun.router)
+    problems.install(app)
+    if settings.token is not None:
+        app.add_middleware(RequireToken, token=settings.token)
+    return app
+
+
+class _Described(FastAPI):
+    """An app whose OpenAPI holds the endpoints that are described by hand too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document, made once."""
+        if self.openapi_schema is None:
+            self.openapi_schema = openapi.document(self)
+        return self.openapi_schema

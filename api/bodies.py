@@ -1,0 +1,242 @@
+"""What requests and answers hold, in the bounds that storage has: stated once, for the code and for the OpenAPI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from edgelut.errors import InvalidSpec
+from edgelut.query import BlockListing, Page, Row
+from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Params, Run, Target
+
+LIMIT = 10_000
+SMALL = 2**31 - 1  # a database integer
+LARGE = 2**53  # a number that JSON readers keep exactly
+
+Whole = Annotated[int, Meta(ge=1, le=SMALL)]
+Count = Annotated[int, Meta(ge=0, le=SMALL)]
+Amount = Annotated[int, Meta(ge=0, le=LARGE)]
+Nanoseconds = Annotated[float, Meta(ge=0, le=LARGE)]
+Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]  # PostgreSQL keeps no NUL
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/]+$(?!\n)")]
+Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Value = Annotated[int, Meta(ge=-LARGE, le=LARGE)] | Annotated[float, Meta(ge=-float(LARGE), le=float(LARGE))] | Text
+Values = Annotated[dict[Name, Value], Meta(max_length=100)]
+
+
+class SpecIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """What is timed. `key` may be left out; where it is given it must be the one that this version computes."""
+
+    kind: Name
+    width_in: Whole
+    width_out: Whole
+    resolution: Whole
+    batch: Whole = 1
+    params: Values = msgspec.field(default_factory=dict)
+    key: Key | None = None
+
+    def value(self) -> BlockSpec:
+        """Return the spec; raise InvalidSpec for another key than its own."""
+        spec = BlockSpec(self.kind, self.width_in, self.width_out, self.resolution, self.batch, Params(self.params))
+        _check_key(f"{spec}", self.key, spec.key)
+        return spec
+
+
+class TargetIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """Where and how a block is timed. `key` may be left out, as a spec's."""
+
+    device: Name
+    runtime: Name
+    precision: Name = "fp32"
+    threads: Whole = 1
+    unit: Name = "cpu"
+    key: Key | None = None
+
+    def value(self) -> Target:
+        """Return the target; raise InvalidSpec for another key than its own."""
+        target = Target(self.device, self.runtime, self.precision, self.threads, self.unit)
+        _check_key(f"{target}", self.key, target.key)
+        return target
+
+
+class LatencyIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """What comparable runs say of one call, in nanoseconds; no doubts = stable."""
+
+    p10_ns: Nanoseconds
+    p50_ns: Nanoseconds
+    p90_ns: Nanoseconds
+    low_ns: Nanoseconds
+    high_ns: Nanoseconds
+    runs: Count
+    samples: Count
+    clock: Clock = "cpu"
+    wall_p10_ns: Nanoseconds | None = None
+    wall_p50_ns: Nanoseconds | None = None
+    slope_ns: Annotated[float, Meta(ge=-LARGE, le=LARGE)] | None = None
+    load_ns: Amount | None = None
+    compile_ns: Amount | None = None
+    peak_memory_bytes: Amount | None = None
+    doubts: Annotated[tuple[Text, ...], Meta(max_length=100)] = ()
+
+    def value(self) -> Latency:
+        """Return the latency."""
+        return Latency(**{name: getattr(self, name) for name in self.__struct_fields__})
+
+
+class EntryIn(Struct, frozen=True, forbid_unknown_fields=True):
+    """One row to be stored."""
+
+    spec: SpecIn
+    target: TargetIn
+    latency: LatencyIn
+    kind: EntryKind = "measured"
+    provenance: Values = msgspec.field(default_factory=dict)
+
+    def value(self) -> Entry:
+        """Return the entry."""
+        return Entry(self.spec.value(), self.target.value(), self.latency.value(), self.kind, Params(self.provenance))
+
+
+class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """Many specs on one target."""
+
+    specs: Annotated[list[SpecIn], Meta(max_length=LIMIT)]
+    target: TargetIn
+
+
+class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """One spec on one target."""
+
+    spec: SpecIn
+    target: TargetIn
+
+
+EntriesIn = Annotated[list[EntryIn], Meta(max_length=LIMIT)]
+
+
+class RowOut(Struct, frozen=True):
+    """One row of the table. `latency_ms` is the headline, the 10th percentile; `kind` and `latency.doubts` say how far to
+    trust it."""
+
+    id: int
+    latency_ms: float
+    spec: BlockSpec
+    target: Target
+    latency: Latency
+    kind: EntryKind
+    provenance: Params
+
+
+class PageOut(Struct, frozen=True):
+    """The rows that match; `next_cursor` goes into `cursor` for the next page and is null on the last."""
+
+    entries: list[RowOut]
+    next_cursor: str | None
+
+
+class BatchOut(Struct, frozen=True):
+    """The row of each spec, in order; null where there is none."""
+
+    entries: list[Entry | None]
+
+
+class HistoryOut(Struct, frozen=True):
+    """Every entry ever stored for a spec on a target, oldest first."""
+
+    entries: list[Entry]
+
+
+class StoredOut(Struct, frozen=True):
+    """For each entry whether it is now the current row."""
+
+    current: list[bool]
+
+
+class RunSummary(Struct, frozen=True):
+    """One process's round of timings, without its samples."""
+
+    id: int
+    sweep: str
+    process: str
+    round: int
+    samples: int
+    inner: int
+    warmups: int
+    started_at: datetime
+
+
+class RunsOut(Struct, frozen=True):
+    """The raw runs behind an entry, oldest first."""
+
+    runs: list[RunSummary]
+
+
+class RunOut(Struct, frozen=True):
+    """One raw run with every sample and fact."""
+
+    id: int
+    run: Run
+
+
+class BlocksOut(Struct, frozen=True):
+    """Each kind that has rows, with the values they have."""
+
+    blocks: list[BlockListing]
+
+
+class DevicesOut(Struct, frozen=True):
+    """The devices that have rows."""
+
+    devices: list[str]
+
+
+class TargetsOut(Struct, frozen=True):
+    """The targets that have rows."""
+
+    targets: list[Target]
+
+
+class HealthOut(Struct, frozen=True):
+    """Whether the database can be reached."""
+
+    status: str
+    version: str
+
+
+class IndexOut(Struct, frozen=True):
+    """What there is to ask."""
+
+    name: str
+    version: str
+    links: dict[str, str]
+
+
+def row_out(row: Row) -> RowOut:
+    """Return a row as it is answered."""
+    entry = row.entry
+    return RowOut(row.id, entry.latency.ms, entry.spec, entry.target, entry.latency, entry.kind, entry.provenance)
+
+
+def page_out(page: Page) -> PageOut:
+    """Return a page as it is answered."""
+    return PageOut([row_out(row) for row in page.rows], page.next_cursor)
+
+
+def runs_out(runs: Sequence[tuple[int, Run]]) -> RunsOut:
+    """Return runs as they are listed."""
+    return RunsOut([run_summary(id_, run) for id_, run in runs])
+
+
+def run_summary(id_: int, run: Run) -> RunSummary:
+    """Return a run as it is listed."""
+    samples = len(run.wall_ns)
+    return RunSummary(id_, run.sweep, run.process, run.round, samples, run.inner, run.warmups, run.started_at)
+
+
+def _check_key(what: str, given: str | None, key: str) -> None:
+    if given is not None and given != key:
+        raise InvalidSpec(f"{what} has the key {key}, not {given}: leave the key out, or use this service's version")

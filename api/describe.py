@@ -1,0 +1,158 @@
+"""How an endpoint is described in the OpenAPI: schemas from the types that are really read and written, and examples."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from starlette.responses import Response
+
+from edgelut import wire
+from edgelut.blocks import MB3D, MB4D
+from edgelut.query import BlockListing
+from edgelut.types import Entry, Latency, Params, Run, Target
+
+from . import bodies
+from .problems import MEDIA_TYPE, STATUS, TYPE
+
+REF = "#/components/schemas/{name}"
+TYPES = (
+    bodies.BatchRequest,
+    bodies.HistoryRequest,
+    bodies.EntryIn,
+    bodies.PageOut,
+    bodies.BatchOut,
+    bodies.HistoryOut,
+    bodies.StoredOut,
+    bodies.RunsOut,
+    bodies.RunOut,
+    bodies.BlocksOut,
+    bodies.DevicesOut,
+    bodies.TargetsOut,
+    bodies.HealthOut,
+    bodies.IndexOut,
+)
+
+
+def endpoint(
+    type_: type[msgspec.Struct],
+    example: Any,
+    *problems: str,
+    takes: Any = None,
+    sends: Any = None,
+    open_to_all: bool = False,
+) -> dict[str, Any]:
+    """Return the arguments of a route's decorator: its answer, the problems it may answer, and the body that it takes."""
+    described: dict[str, Any] = {
+        "response_class": Response,
+        "response_model": None,
+        "responses": {200: content(type_, example), **refusals(*problems, open_to_all=open_to_all)},
+    }
+    if takes is not None:
+        body = {"application/json": {"schema": schema(takes), "example": wire.dump(sends)}}
+        described["openapi_extra"] = {"requestBody": {"required": True, "content": body}}
+    return described
+
+
+def content(type_: type[msgspec.Struct], example: Any) -> dict[str, Any]:
+    """Return the description of a good answer: the type's own first line and its schema."""
+    described = {"schema": schema(type_), "example": wire.dump(example)}
+    return {"description": _first_line(type_), "content": {"application/json": described}}
+
+
+def refusals(*names: str, open_to_all: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Return the descriptions of problems by status; those that every endpoint may answer are added."""
+    by_status: dict[int | str, list[str]] = {}
+    for name in (*names, "internal") if open_to_all else (*names, "unauthorized", "internal"):
+        by_status.setdefault(STATUS[name][0], []).append(name)
+    return {status: _refusal(names) for status, names in sorted(by_status.items(), key=lambda item: str(item[0]))}
+
+
+def schema(type_: Any) -> dict[str, Any]:
+    """Return a type's schema with its parts by reference."""
+    (described,), _ = msgspec.json.schema_components((type_,), schema_hook=_hook, ref_template=REF)
+    return described
+
+
+def components() -> dict[str, Any]:
+    """Return the schemas that are referred to, by name."""
+    _, parts = msgspec.json.schema_components(TYPES, schema_hook=_hook, ref_template=REF)
+    return {**parts, "Problem": PROBLEM}
+
+
+def _hook(type_: type[Any]) -> dict[str, Any]:
+    if type_ is Params:
+        return {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+    raise NotImplementedError(type_)
+
+
+def _first_line(type_: type[Any]) -> str:
+    return (type_.__doc__ or "").strip().partition("\n")[0]
+
+
+def _refusal(names: list[str]) -> dict[str, Any]:
+    titles = [STATUS[name][1] for name in names]
+    status = STATUS[names[0]][0]
+    examples = {
+        name: {"value": {"type": TYPE + name, "title": title, "status": status, "detail": DETAILS[name]}}
+        for name, title in zip(names, titles, strict=True)
+    }
+    described = {"schema": {"$ref": REF.format(name="Problem")}, "examples": examples}
+    return {"description": "; or: ".join(titles), "content": {MEDIA_TYPE: described}}
+
+
+PROBLEM: dict[str, Any] = {
+    "title": "Problem",
+    "description": "A refusal (RFC 9457). `known` lists what there is, `nearest` the nearest values that have rows.",
+    "type": "object",
+    "properties": {
+        "type": {"type": "string", "enum": [TYPE + name for name in STATUS]},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "known": {"type": "array", "items": {"type": "string"}},
+        "nearest": {"type": "object", "additionalProperties": {"type": "array"}},
+        "limit_bytes": {"type": "integer"},
+    },
+    "required": ["type", "title", "status", "detail"],
+}
+DETAILS = {
+    "unauthorized": "send the header 'Authorization: Bearer <token>' with the service's EDGELUT_TOKEN",
+    "no-match": "no row of MB3D has width 225; the nearest widths with rows: 224, 232, 216",
+    "unknown-name": "no device 'pixel-9' in the table; there are host, null",
+    "empty-table": "the table is empty; fill it with 'edgelut profile'",
+    "no-such-entry": "there is no entry 7",
+    "no-such-run": "there is no run 7",
+    "too-large": "a body may have 16,777,216 bytes; send fewer rows at once",
+    "invalid": "width must be a whole number from 1 to 2147483647, not 'wide'",
+    "internal": "the service failed on this request; the reason is in its log",
+    "storage": "the database cannot be read or written now; try again shortly (the reason is in the service's log)",
+}
+
+SPEC = MB3D.spec(width=224, resolution=7)
+OTHER_SPEC = MB4D.spec(width=96, resolution=28)
+TARGET = Target("host", "onnxruntime-cpu")
+ENTRY = Entry(
+    SPEC,
+    TARGET,
+    Latency(1_204_000.0, 1_231_000.0, 1_302_000.0, 1_198_000.0, 1_211_000.0, runs=10, samples=1000),
+    provenance=Params({"measured_at": "2026-01-05T10:00:00+00:00", "sweep": "2f1c"}),
+)
+ROW = bodies.RowOut(7, ENTRY.latency.ms, SPEC, TARGET, ENTRY.latency, ENTRY.kind, ENTRY.provenance)
+RUN = Run(
+    SPEC,
+    TARGET,
+    sweep="2f1c",
+    process="8d0e",
+    round=0,
+    wall_ns=(1_260_000, 1_240_000, 1_251_000),
+    cpu_ns=(1_210_000, 1_204_000, 1_207_000),
+    inner=1,
+    warmups=5,
+    reference_ns=801_000.0,
+    started_at=datetime(2026, 1, 5, 10, 0, tzinfo=UTC),
+    facts=Params({"cpu": "Cortex-A76", "observed_load": 0.02}),
+)
+RUN_SUMMARY = bodies.run_summary(31, RUN)
+BLOCKS = bodies.BlocksOut([BlockListing("MB3D", (208, 224), (208, 224), (7,), (1,), {"expansion": (3, 4)})])
