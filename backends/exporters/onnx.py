@@ -29,6 +29,7 @@ from edgelut.errors import BackendMissing, Unsupported
 from edgelut.types import Scalar
 
 onnxruntime.disable_telemetry_events()
+onnxruntime.set_default_logger_severity(3)  # errors: the quantiser's sessions warn of the quantiser's own leftovers
 
 # Only these are quantised: their integer kernels win 2-4 times, while an integer add or softmax wins nothing on a CPU and
 # costs accuracy (MB3D: an RMS error of 29 % of the residual branch with every operator quantised, 2 % with these).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,8 @@ class OnnxruntimeSession(Session):
 
     def __init__(self, session: onnxruntime.InferenceSession, loaded: Loaded) -> None:
         self.loaded = loaded
+        self.binding: onnxruntime.IOBinding | None = None  # what `prepare` bound
         self._session = session
-        self._call: Callable[[], object] | None = None
 
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Return the outputs."""
@@ -61,13 +61,13 @@ class OnnxruntimeSession(Session):
             binding.bind_ortvalue_input(name, _own(array))
         for output, array in zip(self._session.get_outputs(), self._session.run(None, feeds), strict=True):
             binding.bind_ortvalue_output(output.name, _own(array))
-        self._call = partial(self._session.run_with_iobinding, binding)
+        self.binding = binding
 
     def time(self, iterations: int, inner: int = 1) -> Timing:
         """Time calls on the bound memory."""
-        if self._call is None:
+        if self.binding is None:
             raise RuntimeError("prepare(inputs) comes before time()")
-        return time_calls(self._call, iterations, inner)
+        return time_calls(partial(self._session.run_with_iobinding, self.binding), iterations, inner)
 
     def _feeds(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Return the inputs in the types that the graph takes."""
