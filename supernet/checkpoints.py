@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
+from torch import Tensor
+
 from edgelut.errors import EdgelutError
 from edgelut.types import BlockSpec, NetworkSpec
-from torch import Tensor
 
 from .efficientformer import EfficientFormer
 
@@ -159,4 +160,5 @@ def _problems(expected: Mapping[str, Tensor], found: Mapping[str, Any]) -> list[
 
 
 def _some(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    shown = ", ".join(names[:most]) or "none"
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

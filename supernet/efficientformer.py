@@ -6,10 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 
+from torch import Tensor, nn
+
 from edgelut.efficientformer import Config, get_config, network
 from edgelut.errors import InvalidSpec
 from edgelut.types import BlockSpec, NetworkSpec
-from torch import Tensor, nn
 
 from .blocks import Block, Init, build, create, kind
 

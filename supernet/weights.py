@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from edgelut.types import digest
 from torch import Tensor, nn
+
+from edgelut.types import digest
 
 WEIGHTS_VERSION = 1  # part of every artifact's key: raise it when the same spec is to get other weights
 

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from edgelut.blocks import BlockKind
-from edgelut.errors import UnknownKind
-from edgelut.types import BlockSpec
 from torch import Tensor
 
+from edgelut.blocks import BlockKind
+from edgelut.errors import InvalidSpec, UnknownKind
+from edgelut.types import BlockSpec
 from supernet.weights import generator, randomize, uniform
 
 from .base import Block
@@ -45,8 +45,7 @@ def kind(name: str) -> BlockKind:
 
 def create(spec: BlockSpec) -> Block:
     """Return a block with the paper's initial weights, drawn from torch's global generator; raise InvalidSpec."""
-    kind(spec.kind).check(spec)
-    return load(spec.kind)(spec)
+    return load(spec.kind)(_checked(spec))
 
 
 def build(spec: BlockSpec, seed: int | None = None, *, copy: int = 0, init: Init = "random") -> Block:
@@ -72,12 +71,22 @@ def example_inputs(spec: BlockSpec, seed: int = 0) -> dict[str, Tensor]:
 
 def parameters(spec: BlockSpec) -> int:
     """Return the number of trainable values, without building the block."""
-    return load(spec.kind).count_parameters(kind(spec.kind).check(spec))
+    return load(spec.kind).count_parameters(_checked(spec))
 
 
 def macs(spec: BlockSpec, *, attention: bool = False) -> int:
     """Return the multiply-accumulates of one call (its whole batch): convolutions, linears, attention's if asked."""
-    return load(spec.kind).count_macs(kind(spec.kind).check(spec), attention)
+    return load(spec.kind).count_macs(_checked(spec), attention)
+
+
+def _checked(spec: BlockSpec) -> BlockSpec:
+    """Return a spec that can be built; raise InvalidSpec, also for a kind in another spelling: its key is another."""
+    known = kind(spec.kind)
+    if spec.kind != known.name:
+        raise InvalidSpec(
+            f"the kind {spec.kind!r} is spelled {known.name!r}; build the spec with {known.name}.spec(...)"
+        )
+    return known.check(spec)
 
 
 def _plain(name: str) -> str:
@@ -107,4 +116,6 @@ def _load(name: str) -> tuple[type[Block], BlockKind]:
     ]
     if len(found) != 1 or not isinstance(getattr(module, "KIND", None), BlockKind):
         raise UnknownKind(f"{module.__name__} must hold one Block and its KIND, but it holds {len(found)} blocks")
+    if _plain(module.KIND.name) != name:
+        raise UnknownKind(f"{module.__name__} is listed as {name!r}, but its KIND is named {module.KIND.name!r}")
     return found[0], module.KIND

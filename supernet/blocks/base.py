@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+from torch import Tensor, nn
+
 from edgelut.errors import InvalidSpec
 from edgelut.types import BlockSpec
-from torch import Tensor, nn
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"gelu": nn.GELU, "relu": nn.ReLU, "hardswish": nn.Hardswish}
 

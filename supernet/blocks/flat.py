@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
 from edgelut import blocks
 from edgelut.types import BlockSpec
-from torch import Tensor
 
 from .base import Block, to_tokens
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from edgelut import blocks
 from edgelut.types import BlockSpec
-from torch import Tensor, nn
 
 from .base import Block, init_small, param, to_tokens
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from edgelut import blocks
-from edgelut.types import BlockSpec
 from torch import Tensor, nn
 
+from edgelut import blocks
+from edgelut.types import BlockSpec
 from supernet.weights import uniform
 
 from .base import Block, LayerScale, activation, init_small, param

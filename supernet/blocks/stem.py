@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from torch import Tensor, nn
+
 from edgelut import blocks
 from edgelut.types import BlockSpec
-from torch import Tensor, nn
 
 from .base import Block, activation, param
 
@@ -24,8 +25,8 @@ class Stem(Block):
         self.norm2 = nn.BatchNorm2d(spec.width_out)
         self.act2 = activation(spec)
 
-    def forward(self, images: Tensor) -> Tensor:  # (B, 3, R, R)
-        x = self.act1(self.norm1(self.conv1(images)))  # (B, C/2, R/s1, R/s1)
+    def forward(self, x: Tensor) -> Tensor:  # (B, 3, R, R)
+        x = self.act1(self.norm1(self.conv1(x)))  # (B, C/2, R/s1, R/s1)
         out: Tensor = self.act2(self.norm2(self.conv2(x)))  # (B, C, R/s, R/s)
         return out
 
