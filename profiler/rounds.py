@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .sweep import SweepContext
 
 TASKS = "profiler.timing"
-REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 9
+REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 5
 SETTLE_S = 120.0
 
 

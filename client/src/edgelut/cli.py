@@ -150,6 +150,24 @@ def _search(location: str | None, query: Query) -> list[Entry]:
         query = replace(query, cursor=page.next_cursor)
 
 
+def _advice(location: str | None, query: Query) -> str:
+    """Return what there is instead, for a query that matched nothing."""
+    from dataclasses import replace
+
+    asked = f"{query.block} {query.width}" if query.width else f"{query.block}"
+    wider = _search(location, replace(query, width=None))
+    if query.width is not None and wider:
+        width = query.width
+        near = sorted({entry.spec.width_in for entry in wider}, key=lambda has: (abs(has - width), has))[:8]
+        return f"no latency of {asked}; the nearest widths are {', '.join(map(str, near))}"
+    of_kind = _search(location, Query(block=query.block))
+    if of_kind:
+        return f"no latency of {asked} with those filters; 'edgelut table --block {query.block}' shows what there is"
+    kinds = sorted({entry.spec.kind for entry in _search(location, Query(limit=1000))})
+    has = f"the table has {', '.join(kinds)}" if kinds else "the table is empty: fill it with 'edgelut profile efficientformer-l1'"
+    return f"no latency of {asked}; {has}"
+
+
 def _print(entries: list[Entry], as_json: bool, pivot: bool) -> None:
     if as_json:
         sys.stdout.write(wire.encode(entries).decode() + "\n")
