@@ -77,14 +77,14 @@ class Weights:
     def _read(self, name: str) -> bytes:
         if name not in self._files:
             folder = self._package / CONTENT
-            file = (folder / name.replace(FOLDER, ".", 1)).resolve()
-            if not file.is_relative_to(folder.resolve()):
-                raise ArtifactCorrupted(f"{self._package.name}: {name} lies outside the package")
             try:
-                content = file.read_bytes()
-            except OSError as error:
-                raise ArtifactCorrupted(f"{self._package.name}: {name} cannot be read: {error}") from error
+                file = (folder / name.replace(FOLDER, ".", 1)).resolve()
+                content = file.read_bytes() if file.is_relative_to(folder.resolve()) else b""
+            except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+                raise ArtifactCorrupted(f"{self._package.name}: {name!r} cannot be read: {error}") from error
             if len(content) < HEADER.size or HEADER.unpack_from(content)[1] not in VERSIONS:
-                raise ArtifactCorrupted(f"{self._package.name}: {Path(name).name} is no weight file of a known version")
+                raise ArtifactCorrupted(
+                    f"{self._package.name}: {Path(name).name} is no weight file of a known version"
+                )
             self._files[name] = content
         return self._files[name]

@@ -26,7 +26,7 @@ DTYPES = {
     MIL_pb2.INT8: "<i1", MIL_pb2.INT16: "<i2", MIL_pb2.INT32: "<i4", MIL_pb2.INT64: "<i8",
     MIL_pb2.UINT8: "<u1", MIL_pb2.UINT16: "<u2", MIL_pb2.UINT32: "<u4",
 }  # fmt: skip
-PRECISIONS = {"<f2": "fp16", "<f4": "fp32", "<f8": "fp64"}
+PRECISIONS = {"float16": "fp16", "float32": "fp32", "float64": "fp64"}
 MOVES = ("cast", "identity")  # they say nothing of the precision that a program computes in
 LISTS = ("values",)  # the inputs that are lists of tensors
 
@@ -68,8 +68,7 @@ class Program:
         model = read_model(package)
         if model.WhichOneof("Type") != "mlProgram":
             raise ArtifactCorrupted(f"{self.name} holds no ML Program")
-        function = model.mlProgram.functions["main"]
-        block = function.block_specializations[function.opset]
+        function, block = _main(model.mlProgram, self.name)
         _check_known({operation.type for operation in block.operations} - {"const"})
         self._weights = Weights(package)
         self.inputs = {entry.name: _type(entry.type) for entry in function.inputs}
@@ -86,13 +85,10 @@ class Program:
     def precisions(self) -> set[str]:
         """Return the precisions of what it computes and of its weights; scalars (an epsilon) and casts do not count."""
         computing = [operation for operation in self._operations if operation.kind not in MOVES]
-        found = {
-            PRECISIONS[kind.dtype] for step in computing for kind in step.outputs.values() if kind.dtype in PRECISIONS
-        }
-        for value in self._constants.values():
-            if isinstance(value, Tensor) and value.is_floating_point() and value.ndim:
-                found.add({torch.float16: "fp16", torch.float32: "fp32"}.get(value.dtype, "fp64"))
-        return found
+        kinds = {kind.dtype for operation in computing for kind in operation.outputs.values()}
+        weights = [value for value in self._constants.values() if isinstance(value, Tensor) and value.ndim]
+        names = {np.dtype(kind).name for kind in kinds} | {str(value.dtype).removeprefix("torch.") for value in weights}
+        return {PRECISIONS[name] for name in names if name in PRECISIONS}
 
     @torch.no_grad()
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:
@@ -107,7 +103,7 @@ class Program:
         given = {name: tuple(array.shape) for name, array in inputs.items()}
         if given != has:
             raise ValueError(f"{self.name} takes {has}, not {given}")
-        return {name: _tensor(np.asarray(array, self.inputs[name].dtype)) for name, array in inputs.items()}
+        return {name: _tensor(array).to(_torch_dtype(self.inputs[name].dtype)) for name, array in inputs.items()}
 
     def _step(self, operation: Operation, values: Mapping[str, Value]) -> dict[str, Value]:
         """Compute in fp32, then round to what the program declares."""
@@ -130,10 +126,7 @@ class Program:
 
     def _operation(self, proto: Any) -> Operation:
         function = OPS[proto.type]
-        known = inspect.signature(function).parameters
-        unknown = sorted(set(proto.inputs) - set(known))
-        if unknown:
-            raise Unsupported(f"MIL {proto.type} with input {', '.join(unknown)}; known are {', '.join(known)}")
+        _check_inputs(proto, function)
         inputs = {}
         for name, argument in proto.inputs.items():
             bound = [
@@ -153,8 +146,9 @@ class Program:
                 return str(tensor.strings.values[0])
             kind = _type(proto.type)
             return _tensor(_immediate(tensor, form, kind, self.name))
-        kind = _type(proto.type)
-        blob = proto.blobFileValue
+        if proto.WhichOneof("value") != "blobFileValue":
+            raise ArtifactCorrupted(f"{self.name}: a constant without a value")
+        kind, blob = _type(proto.type), proto.blobFileValue
         return _tensor(self._weights.get(blob.fileName, blob.offset, kind.dtype, kind.shape))
 
     def _check_names(self) -> None:
@@ -170,18 +164,39 @@ class Program:
             raise ArtifactCorrupted(f"{self.name}: nothing gives its outputs {', '.join(self.outputs)}")
 
 
+def _main(program: Any, name: str) -> tuple[Any, Any]:
+    """Return the main function and its block; a protobuf map would make up what it lacks."""
+    function = program.functions.get("main", None)
+    if function is None or function.opset not in function.block_specializations:
+        raise ArtifactCorrupted(f"{name} lacks a main function for its operation set")
+    return function, function.block_specializations[function.opset]
+
+
 def _check_known(kinds: set[str]) -> None:
     unknown = sorted(kinds - set(OPS))
     if unknown:
         raise Unsupported(f"MIL operation {', '.join(unknown)}; known are {', '.join(sorted(OPS))}")
 
 
+def _check_inputs(operation: Any, function: Op) -> None:
+    """Compare the inputs that an operation is given with those that it knows and needs."""
+    known = inspect.signature(function).parameters
+    unknown = sorted(set(operation.inputs) - set(known))
+    if unknown:
+        raise Unsupported(f"MIL {operation.type} with input {', '.join(unknown)}; known are {', '.join(known)}")
+    given = {name for name, argument in operation.inputs.items() if argument.arguments}
+    needed = {name for name, one in known.items() if one.default is one.empty} | set(operation.inputs)
+    if needed - given:
+        raise ArtifactCorrupted(f"MIL {operation.type} without its input {', '.join(sorted(needed - given))}")
+
+
 def _type(proto: Any) -> Type:
     """Return a declared tensor type; raise Unsupported for a shape that is not fixed, or elements that torch lacks."""
     declared = proto.tensorType
     if proto.WhichOneof("type") != "tensorType" or declared.dataType not in DTYPES:
-        name = MIL_pb2.DataType.Name(declared.dataType)
-        raise Unsupported(f"MIL type {proto.WhichOneof('type')} of {name}; known are tensors of plain numbers")
+        raise Unsupported(
+            f"MIL {proto.WhichOneof('type')} of elements {declared.dataType}; known are tensors of plain numbers"
+        )
     if any(side.WhichOneof("dimension") != "constant" for side in declared.dimensions):
         raise Unsupported("MIL shapes that are not fixed")
     return Type(DTYPES[declared.dataType], tuple(int(side.constant.size) for side in declared.dimensions))
