@@ -13,7 +13,7 @@ import psycopg
 import sqlalchemy as sa
 from sqlalchemy import exc
 
-from edgelut.errors import InvalidSpec, StorageError
+from edgelut.errors import EdgelutError, InvalidSpec, StorageError
 
 BUSY_TIMEOUT_S = 30  # how long a writer waits for another
 CONNECT_TIMEOUT_S = 10
@@ -148,7 +148,13 @@ def _translated(engine: sa.Engine) -> Iterator[None]:
     """Turn what the drivers raise into StorageError that says what to do, or InvalidSpec for a value that no column holds."""
     try:
         yield
-    except (exc.DataError, OverflowError, UnicodeEncodeError) as error:
+    except exc.StatementError as error:
+        if isinstance(error.orig, EdgelutError):  # a column type's own refusal
+            raise error.orig from None
+        if isinstance(error, exc.DataError):
+            raise InvalidSpec(f"the database cannot hold that value: {_first_line(error)}") from error
+        raise StorageError(_explain(engine.url, error)) from error
+    except (OverflowError, UnicodeEncodeError) as error:
         raise InvalidSpec(f"the database cannot hold that value: {_first_line(error)}") from error
     except (exc.SQLAlchemyError, sqlite3.Error, psycopg.Error) as error:
         raise StorageError(_explain(engine.url, error)) from error

@@ -11,6 +11,7 @@ import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any, NamedTuple, TypeAlias
 
 import sqlalchemy as sa
@@ -28,7 +29,7 @@ Place: TypeAlias = tuple[str, int, int, int, int, int]  # kind, width_in, width_
 NUMBERS = {"width": "width_in", "width_out": "width_out", "resolution": "resolution", "batch": "batch"}
 ORDER = (specs.c.width_in, specs.c.width_out, specs.c.resolution, specs.c.batch, specs.c.id)
 FEW = 2000  # rows of the named targets up to which it is cheaper to start from them than from the specs
-FIRST, MOST = 8, 512  # specs looked up at a time: few at first, as each may have a row for thousands of targets
+FIRST, MOST = 8, 512  # specs read in one statement: few at first, as the first often have rows enough
 NEAREST = 8
 
 
@@ -61,13 +62,16 @@ class SqlSearch(Database):
         """Return up to 8 input widths that have rows for the rest of the filter: the nearest below and above first."""
         if query.width is None:
             raise InvalidSpec("the nearest widths of which? give a width")
-        free = replace(query, width=None, cursor=None)
+        free, asked = replace(query, width=None, cursor=None), query.width
+
+        def distance(width: int) -> tuple[int, int]:
+            return abs(width - asked), width
+
         with reading(self.engine) as connection:
-            below = _widths(connection, free, query.width, down=True)
-            above = _widths(connection, free, query.width, down=False)
-        first = below[:1] + above[:1]
-        rest = sorted(below[1:] + above[1:], key=lambda width: (abs(width - query.width), width))  # type: ignore[operator]
-        return (sorted(first, key=lambda width: abs(width - (query.width or 0))) + rest)[:NEAREST]
+            below = sorted(_widths(connection, free, asked, down=True), key=distance)
+            above = sorted(_widths(connection, free, asked, down=False), key=distance)
+        first = sorted(below[:1] + above[:1], key=distance)
+        return (first + sorted(below[1:] + above[1:], key=distance))[:NEAREST]
 
     def blocks(self) -> list[BlockListing]:
         """Return the kinds that have rows, each with the values that its fields and parameters take; counts no rows."""
@@ -107,18 +111,19 @@ _TARGETS_WITH_ROWS = sa.select(*TARGET).where(
 def _hits(connection: sa.Connection, query: Query, after: Hit | None) -> list[Hit]:
     """Return the first rows after a place, at least one more than the limit where there are more."""
     wanted = _target_ids(connection, query)
-    if not _possible(query) or wanted == []:
+    if wanted == []:
         return []
     kinds = [kind for kind in _kinds(connection, query.block) if after is None or kind >= after.place[0]]
     few = None if wanted is None else _few(connection, wanted)
     if few is not None:
         return _from_rows(connection, query, kinds, few, after)
     hits: list[Hit] = []
-    for places in _growing(_walk(connection, query, kinds, after and after.place)):
-        found = sorted(_of_specs(connection, places, wanted))
-        hits += [hit for hit in found if after is None or hit[:2] > after[:2]]
-        if len(hits) > query.limit:
-            break
+    places, size, looked = _walk(connection, query, kinds, after and after.place), 1, 0
+    while len(hits) <= query.limit and (piece := list(islice(places, size))):
+        beyond = after.target_id if after is not None and piece[0] == after.place else 0
+        hits += sorted(_of_specs(connection, piece, wanted, beyond, query.limit + 1))
+        looked += size
+        size = min(MOST, (query.limit + 1 - len(hits)) * looked // len(hits) + 1 if hits else size * 8)
     return hits
 
 
@@ -179,50 +184,43 @@ def _has(params: Mapping[str, Scalar], asked: Params) -> bool:
 def _walk(
     connection: sa.Connection, query: Query, kinds: Sequence[str], start: Place | None, down: bool = False
 ) -> Iterator[Place]:
-    """Yield the places of the specs that match, in order (or against it) from a place on, read some at a time."""
+    """Yield the places of the specs that match, from a place on, in order or against it; reads more of them at each step."""
+    order = [column.desc() for column in ORDER] if down else list(ORDER)
     for kind in kinds:
-        last = start[1:] if start is not None and start[0] == kind else None
-        inclusive, size = True, FIRST
-        order = [column.desc() for column in ORDER] if down else list(ORDER)
         statement = sa.select(*ORDER, specs.c.params).where(specs.c.kind == kind, *_spec_filter(query)).order_by(*order)
+        page, size = statement, FIRST
+        if start is not None and start[0] == kind:
+            page = statement.where(_beyond(start[1:], down, inclusive=True))
         while True:
-            page = statement.limit(size)
-            if last is not None:
-                here, there = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, last))
-                page = page.where(
-                    (here <= there if inclusive else here < there)
-                    if down
-                    else (here >= there if inclusive else here > there)
-                )
-            rows = connection.execute(page).all()
+            rows = connection.execute(page.limit(size)).all()
             for row in rows:
                 if _has(row.params, query.params):
                     yield (kind, *row[:5])
             if len(rows) < size:
                 break
-            last, inclusive, size = tuple(rows[-1][:5]), False, min(size * 4, MOST)
+            page, size = statement.where(_beyond(tuple(rows[-1][:5]), down)), min(size * 4, MOST)
 
 
-def _growing(places: Iterator[Place]) -> Iterator[list[Place]]:
-    """Cut places into pieces that grow while they are asked for."""
-    size, piece = FIRST, []
-    for place in places:
-        piece.append(place)
-        if len(piece) == size:
-            yield piece
-            size, piece = min(size * 4, MOST), []
-    if piece:
-        yield piece
+def _beyond(place: Sequence[int], down: bool, inclusive: bool = False) -> sa.ColumnElement[bool]:
+    """Compare with a place as a whole, which both databases look up in the index."""
+    here, there = sa.tuple_(*ORDER), sa.tuple_(*map(sa.literal, place))
+    if down:
+        return here <= there if inclusive else here < there
+    return here >= there if inclusive else here > there
 
 
-def _of_specs(connection: sa.Connection, places: Sequence[Place], wanted: Sequence[int] | None) -> Iterator[Hit]:
-    """Yield the current rows of those specs, on the targets that are wanted, in no order."""
+def _of_specs(
+    connection: sa.Connection, places: Sequence[Place], wanted: Sequence[int] | None, beyond: int, limit: int
+) -> Iterator[Hit]:
+    """Yield the current rows of those specs on the targets that are wanted; of a single spec, the first ones beyond a target."""
     by_id = {place[5]: place for place in places}
     for some in batches(wanted) if wanted is not None else (None,):
         statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
         statement = statement.where(entries.c.spec_id.in_(list(by_id)), is_current)
         if some is not None:
             statement = statement.where(entries.c.target_id.in_(some))
+        if len(by_id) == 1:
+            statement = statement.where(entries.c.target_id > beyond).order_by(entries.c.target_id).limit(limit)
         for spec_id, target_id, entry_id in connection.execute(statement):
             yield Hit(by_id[spec_id], target_id, entry_id)
 
@@ -276,35 +274,53 @@ def _rows(connection: sa.Connection, hits: Sequence[Hit]) -> list[Row]:
     return [found[hit.entry_id] for hit in hits]
 
 
-def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> list[int]:
-    """Return up to 8 widths below or above one, nearest first, that have a row."""
+def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> set[int]:
+    """Return the 8 widths nearest below or above one, of each kind, that have a row."""
     wanted = _target_ids(connection, query)
-    if not _possible(query) or wanted == []:
-        return []
-    limit = min(width, LARGEST + 1) if down else width
+    if wanted == []:
+        return set()
+    kinds = _kinds(connection, query.block)
+    few = None if wanted is None else _few(connection, wanted)
+    if few is not None:
+        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, few, None)}
+        return {other for other in widths if (other < width if down else other > width)}
     found: set[int] = set()
-    for kind in _kinds(connection, query.block):
-        of_kind: set[int] = set()
-        while (
-            len(of_kind) < NEAREST and (near := _next_width(connection, query, kind, wanted, limit, down)) is not None
-        ):
-            of_kind.add(near)
-            limit = near
-        found |= of_kind
-        limit = min(width, LARGEST + 1) if down else width
-    return sorted(found, reverse=down)[:NEAREST]
+    for kind in kinds:
+        of_kind: list[int] = []
+        start = min(width, LARGEST + 1)
+        while len(of_kind) < NEAREST:
+            near = _next_width(connection, query, kind, wanted, of_kind[-1] if of_kind else start, down)
+            if near is None:
+                break
+            of_kind.append(near)
+        found.update(of_kind)
+    return found
 
 
 def _next_width(
     connection: sa.Connection, query: Query, kind: str, wanted: Sequence[int] | None, width: int, down: bool
 ) -> int | None:
     """Return the nearest width beyond one that has a row, or None."""
-    start: Place = (kind, width - 1, *(LARGEST,) * 4) if down else (kind, min(width, LARGEST) + 1, 0, 0, 0, 0)
-    for places in _growing(_walk(connection, query, [kind], start, down)):
-        having = {hit.place[1] for hit in _of_specs(connection, places, wanted)}
+    start: Place = (kind, width - 1, *(LARGEST,) * 4) if down else (kind, width + 1, 0, 0, 0, 0)
+    places, size = _walk(connection, query, [kind], start, down), FIRST
+    while piece := list(islice(places, size)):
+        having = _having_rows(connection, [place[5] for place in piece], wanted)
         if having:
-            return max(having) if down else min(having)
+            return next(place[1] for place in piece if place[5] in having)
+        size = min(size * 8, MOST)
     return None
+
+
+def _having_rows(connection: sa.Connection, ids: Sequence[int], wanted: Sequence[int] | None) -> set[int]:
+    """Return those of the specs that have a current row on one of the targets."""
+    found: set[int] = set()
+    for some in batches(wanted) if wanted is not None else (None,):
+        row = sa.select(entries.c.id).where(entries.c.spec_id == specs.c.id, is_current)
+        if some is not None:
+            row = row.where(entries.c.target_id.in_(some))
+        has_row = row.limit(1).scalar_subquery().is_not(None)
+        found.update(connection.execute(sa.select(specs.c.id).where(specs.c.id.in_(ids), has_row)).scalars())
+    return found
 
 
 def _listing(kind: str, names: Mapping[str, list[Scalar]]) -> BlockListing:

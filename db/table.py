@@ -78,9 +78,9 @@ class SqlTable(SqlSearch, LatencyTable):
     def entries(self) -> Iterator[Entry]:
         """Stream the current rows as they were when the iteration began; close the iterator if it is not run to its end."""
         with reading(self.engine) as connection:
-            streamed = connection.execution_options(yield_per=1000)
-            for row in streamed.execute(WHOLE.where(is_current)).mappings():
-                yield entry_of(row, spec_of(row), target_of(row))
+            with connection.execution_options(yield_per=1000).execute(WHOLE.where(is_current)) as result:
+                for row in result.mappings():
+                    yield entry_of(row, spec_of(row), target_of(row))
 
     def get_row(self, id: int) -> Row:
         """Return the row of that id, be it current or replaced since; raise LatencyNotFound."""

@@ -88,15 +88,17 @@ class MemoryTable(LatencyTable):
 
     def put_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Store the entries; return for each whether it is now the current row."""
-        for entry in entries:
-            key = (entry.spec.key, entry.target.key)
+        points = [
+            (entry.spec.key, entry.target.key) for entry in entries
+        ]  # fails, if at all, before anything is stored
+        for key, entry in zip(points, entries, strict=True):
             known = self._history.setdefault(key, [])
             if entry in known:
                 continue
             known.append(entry)
             if replaces(entry, self._current.get(key)):
                 self._current[key] = entry
-        return [self._current[entry.spec.key, entry.target.key] == entry for entry in entries]
+        return [self._current[key] == entry for key, entry in zip(points, entries, strict=True)]
 
     def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
         """Return every entry put, oldest first."""
