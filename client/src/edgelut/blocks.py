@@ -80,6 +80,8 @@ class BlockKind:
 
     def check(self, spec: BlockSpec) -> BlockSpec:
         """Return a spec of this kind that can be built; raise InvalidSpec otherwise."""
+        if spec.kind != self.name:
+            raise InvalidSpec(f"a block of kind {spec.kind!r} is no {self.name}: names in keys are written exactly")
         if self.fill(spec.params) != spec.params:
             missing = ", ".join(sorted(set(self.params) - set(spec.params)))
             raise InvalidSpec(f"{self.name}: the spec lacks {missing}; build it with {self.name}.spec(...)")
