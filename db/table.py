@@ -37,6 +37,7 @@ Known = tuple[int, bool, Entry]  # an entry's id, whether it is current, and the
 WHOLE = sa.select(entries.c.id, *SPEC, *TARGET, *ENTRY).select_from(
     entries.join(specs, specs.c.id == entries.c.spec_id).join(targets, targets.c.id == entries.c.target_id)
 )
+_ALL = WHOLE.where(is_current)
 
 
 class SqlTable(SqlSearch, LatencyTable):
@@ -77,10 +78,9 @@ class SqlTable(SqlSearch, LatencyTable):
 
     def entries(self) -> Iterator[Entry]:
         """Stream the current rows as they were when the iteration began; close the iterator if it is not run to its end."""
-        with reading(self.engine) as connection:
-            with connection.execution_options(yield_per=1000).execute(WHOLE.where(is_current)) as result:
-                for row in result.mappings():
-                    yield entry_of(row, spec_of(row), target_of(row))
+        with reading(self.engine) as connection, connection.execution_options(yield_per=1000).execute(_ALL) as result:
+            for row in result.mappings():
+                yield entry_of(row, spec_of(row), target_of(row))
 
     def get_row(self, id: int) -> Row:
         """Return the row of that id, be it current or replaced since; raise LatencyNotFound."""
