@@ -96,7 +96,7 @@ class BlockSpec:
     resolution: int
     batch: int = 1
     params: Params = field(default_factory=Params)
-    key: str = field(init=False, compare=False, repr=False)
+    key: str = field(default="", init=False, compare=False, repr=False)  # JSON may leave it out
 
     def __post_init__(self) -> None:
         if not self.kind or not isinstance(self.kind, str):
@@ -149,7 +149,7 @@ class Target:
     precision: str = "fp32"
     threads: int = 1
     unit: str = "cpu"
-    key: str = field(init=False, compare=False, repr=False)
+    key: str = field(default="", init=False, compare=False, repr=False)  # JSON may leave it out
 
     def __post_init__(self) -> None:
         for name in ("device", "runtime", "precision", "unit"):
