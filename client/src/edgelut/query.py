@@ -84,12 +84,13 @@ def matches(query: Query, entry: Entry) -> bool:
 
 def search_entries(entries: Iterable[Entry], query: Query) -> Page:
     """Answer a query over entries in memory; their ids are their places in the order of `Query`."""
+    if query.limit < 1:
+        raise InvalidSpec(f"a page has at least one row, not {query.limit}")
     ordered = sorted(entries, key=_order)
     found = [Row(number, entry) for number, entry in enumerate(ordered) if matches(query, entry)]
-    try:
-        start = int(query.cursor or 0)
-    except ValueError as error:
-        raise InvalidSpec(f"{query.cursor!r} is no cursor of this table: use a page's next_cursor") from error
+    if query.cursor is not None and not (query.cursor.isascii() and query.cursor.isdigit()):
+        raise InvalidSpec(f"{query.cursor!r} is no cursor of this table: use a page's next_cursor")
+    start = int(query.cursor or 0)
     end = start + query.limit
     return Page(tuple(found[start:end]), str(end) if end < len(found) else None)
 
