@@ -35,6 +35,9 @@ class Config:
             raise InvalidSpec(f"every stage needs at least one block: depths {self.depths}")
         if not 0 <= self.mb3d <= sum(self.depths[2:]):
             raise InvalidSpec(f"mb3d must lie in 0..{sum(self.depths[2:])} (stages 3 and 4), not {self.mb3d}")
+        strides = STEM.choices["stride"]
+        if self.stem_stride not in strides:
+            raise InvalidSpec(f"stem_stride must be one of {', '.join(map(str, strides))}, not {self.stem_stride!r}")
         total = self.stem_stride * 8
         if self.resolution < 1 or self.resolution % total:
             lower = self.resolution - self.resolution % total
