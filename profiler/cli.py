@@ -18,11 +18,15 @@ from edgelut import exits, wire
 from edgelut.cli import Json, parse_params
 from edgelut.render import pivot_table
 
+from .origin import require_own_packages
+
 if TYPE_CHECKING:
     from edgelut.runs import RunStore
     from edgelut.types import BlockSpec, Entry
 
     from .plan import Point
+
+require_own_packages()  # at start: what runs after it imports them
 
 app = typer.Typer()
 
@@ -109,7 +113,7 @@ def export(
     from .request import exports
 
     specs = _specs(preset, block, width, width_out, resolution, batch, param)
-    wanted = exports(specs, format_ or ("onnx", "torchscript", "coreml"), precision or ("fp32",), parse_params(option))
+    wanted = exports(specs, format_ or ("onnx", "torchscript", "coreml"), precision or (), parse_params(option))
     root = (home or settings.home()).resolve()
     stored: dict[int, Any] = {}
     failures: list[dict[str, str]] = []

@@ -7,7 +7,8 @@ Exit codes: 0 done; 1 something that was asked for failed; 2 bad input; 3 databa
 from __future__ import annotations
 
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Protocol, cast
 
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 
 from . import exits, wire
-from .errors import EdgelutError, InvalidSpec, LatencyNotFound
+from .errors import BackendMissing, EdgelutError, InvalidSpec, LatencyNotFound
 from .query import Page, Query
 from .render import entries_table, pivot_table
 from .types import Entry, Params
@@ -82,9 +83,7 @@ def get(
     )
     found = _search(source, query)
     if not found:
-        raise LatencyNotFound(
-            f"no latency of {block}{f' {width}' if width else ''}; 'edgelut table' shows what there is"
-        )
+        raise LatencyNotFound(_advice(source, query))
     _print(found, as_json, pivot=False)
 
 
@@ -164,7 +163,11 @@ def _advice(location: str | None, query: Query) -> str:
     if of_kind:
         return f"no latency of {asked} with those filters; 'edgelut table --block {query.block}' shows what there is"
     kinds = sorted({entry.spec.kind for entry in _search(location, Query(limit=1000))})
-    has = f"the table has {', '.join(kinds)}" if kinds else "the table is empty: fill it with 'edgelut profile efficientformer-l1'"
+    has = (
+        f"the table has {', '.join(kinds)}"
+        if kinds
+        else "the table is empty: fill it with 'edgelut profile efficientformer-l1'"
+    )
     return f"no latency of {asked}; {has}"
 
 
@@ -178,14 +181,28 @@ def _print(entries: list[Entry], as_json: bool, pivot: bool) -> None:
 def _add_commands() -> None:
     """Join the commands of what else is installed: the profiler's, the service's, the database's."""
     for point in sorted(entry_points(group="edgelut.commands"), key=lambda point: point.name):
-        found: typer.Typer = point.load()
+        try:
+            found: typer.Typer = point.load()
+        except (ImportError, AttributeError) as error:
+            raise _unloadable(point, error) from error
         app.add_typer(found)
+
+
+def _unloadable(point: EntryPoint, error: Exception) -> BackendMissing:
+    """Say why a command cannot be loaded, and from where it would come: most often a foreign package has its package's name."""
+    if isinstance(error, BackendMissing):
+        return error
+    package = point.module.partition(".")[0]
+    found = find_spec(package)
+    places = list(found.submodule_search_locations or [str(found.origin)]) if found is not None else []
+    where = f"; {package!r} is found in {', '.join(map(str, places))}: is that another package?" if places else ""
+    return BackendMissing(f"the command {point.name!r} ({point.value}) cannot be loaded: {error}{where}")
 
 
 def main() -> None:
     """Run the command line; an error of ours is one line and an exit code, never a traceback."""
-    _add_commands()
     try:
+        _add_commands()
         code = app(standalone_mode=False)
     except EdgelutError as error:
         _fail(str(error), exits.code_of(error))
