@@ -50,13 +50,14 @@ class ArtifactStore:
         try:
             row = json.loads(entry.read_text())
             stored = Stored(wire.load(Artifact, row["artifact"]), self.root / row["path"], row["shapes"])
+            written = row["bytes_sha256"]
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
             raise ArtifactCorrupted(
                 f"the index entry {entry} is damaged ({error}); delete it to export again"
             ) from error
-        if not stored.path.exists() or bytes_digest(stored.path) != row["bytes_sha256"]:
+        if not stored.path.exists() or bytes_digest(stored.path) != written:
             raise ArtifactCorrupted(
                 f"{stored.path} is not what was written; delete it to export {stored.artifact.spec} again"
             )
@@ -64,14 +65,14 @@ class ArtifactStore:
 
     def add(self, key: str, artifact: Artifact, file: Path, shapes: Mapping[str, Sequence[int]]) -> Stored:
         """Take over a finished file or folder; an equal one that is there already is kept instead."""
-        place = self.root / "objects" / artifact.sha256[:2] / artifact.sha256
-        path = place / f"artifact{file.suffix}"
         with self._clear_errors():
-            self._adopt(file, path)
+            written = bytes_digest(file)
+            path = self.root / "objects" / written[:2] / written / f"artifact{file.suffix}"
+            self._adopt(file, path, written)
             row = {
                 "artifact": wire.dump(artifact),
                 "path": str(path.relative_to(self.root)),
-                "bytes_sha256": bytes_digest(path),
+                "bytes_sha256": written,
                 "shapes": {name: list(shape) for name, shape in shapes.items()},
             }
             self._write(self._entry(key), json.dumps(row, indent=1))
@@ -81,8 +82,9 @@ class ArtifactStore:
         """Forget a damaged artifact, so that it is exported again."""
         entry = self._entry(key)
         try:
-            path = self.root / json.loads(entry.read_text())["path"]
-            _remove(path.parent)
+            folder = (self.root / json.loads(entry.read_text())["path"]).parent
+            if folder.parent.parent == self.root / "objects":  # a damaged entry may name any place
+                _remove(folder)
         except (OSError, ValueError, KeyError, TypeError):
             pass  # the entry itself is damaged: there is no object to find by it
         entry.unlink(missing_ok=True)
@@ -102,10 +104,12 @@ class ArtifactStore:
     def _entry(self, key: str) -> Path:
         return self.root / "keys" / key[:2] / f"{key}.json"
 
-    def _adopt(self, file: Path, path: Path) -> None:
+    def _adopt(self, file: Path, path: Path, written: str) -> None:
         """Rename into place; a rename of the whole folder is what makes it atomic."""
         if path.exists():
-            return
+            if bytes_digest(path) == written:
+                return
+            _remove(path.parent)  # damaged since
         staged = file.parent / f"object-{uuid.uuid4().hex}"
         staged.mkdir()
         file.rename(staged / path.name)
@@ -136,7 +140,7 @@ class ArtifactStore:
         try:
             yield
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
                 raise
             raise StorageError(
                 f"cannot write artifacts below {self.root}: {error.strerror}; free space or set EDGELUT_HOME"
