@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from backends import registry
-from edgelut.errors import BackendMissing, InvalidSpec, Unsupported
+from edgelut.errors import InvalidSpec, Unsupported
 from edgelut.types import BlockSpec, Params, Scalar, Target
 from supernet import blocks
 
 from . import presets
 from .plan import Point
+
+MOST_NUMBERS = 100_000  # of one range: more is a slip of the keyboard, and would fill the memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,14 +100,12 @@ class ExportRequest:
 def exports(
     specs: Sequence[BlockSpec], formats: Sequence[str], precisions: Sequence[str], options: Mapping[str, Scalar]
 ) -> list[ExportRequest]:
-    """Return every combination; raise BackendMissing for an unknown format."""
-    known = registry.names("exporters")
-    for name in formats:
-        if name not in known:
-            raise BackendMissing(f"no exporter {name!r}; there are {', '.join(known)}")
+    """Return every combination, each format in its first precision where none is asked for; raise BackendMissing."""
     return [
         ExportRequest(spec, format_, precision, Params(options))
-        for format_, precision, spec in product(formats, precisions, specs)
+        for format_ in formats
+        for precision in precisions or registry.load_exporter(format_).precisions[:1]
+        for spec in specs
     ]
 
 
@@ -118,7 +118,7 @@ def parse_numbers(texts: Iterable[str] | None, what: str) -> list[int]:
                 first, dots, rest = part.partition("..")
                 last, colon, step = rest.partition(":")
                 if dots:
-                    numbers += range(int(first), int(last) + 1, int(step) if colon else 1)
+                    numbers += _span(int(first), int(last), int(step) if colon else 1)
                 else:
                     numbers.append(int(first))
             except ValueError as error:
@@ -127,3 +127,11 @@ def parse_numbers(texts: Iterable[str] | None, what: str) -> list[int]:
     if bad:
         raise InvalidSpec(f"{what} must be positive, not {bad[0]}")
     return list(dict.fromkeys(numbers))
+
+
+def _span(first: int, last: int, step: int) -> range:
+    """Return the numbers from first to last, both included; raise ValueError where there are none, or absurdly many."""
+    numbers = range(first, last + 1, step)
+    if step < 1 or not 0 < len(numbers) <= MOST_NUMBERS:
+        raise ValueError(f"{first}..{last}:{step} holds {len(numbers)} numbers")
+    return numbers

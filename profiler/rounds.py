@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 TASKS = "profiler.timing"
 REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 5
 SETTLE_S = 120.0
+MOST_DEATHS = 3  # of workers outside any row's burst: more is no accident, and ends the sweep
 
 
 @dataclass(slots=True)
@@ -78,7 +80,7 @@ class Group:
         self._rows = [_Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
         self._live: list[_Row] = []
         self._lanes: dict[tuple[str, str], _Lane] = {}
-        self._busy_s = 0.0
+        self._deaths = 0
 
     def measure(self) -> None:
         """Measure until every row is done or failed."""
@@ -188,17 +190,29 @@ class Group:
     def _restart(self, key: tuple[str, str]) -> None:
         """Start a lane's worker anew and open again what it held."""
         self._lanes[key].worker.close()
-        self._lanes[key] = self._start(*key)
+        lane = self._lanes[key] = self._start(*key)
         for row in [row for row in self._live if row.lane == key and row.opened is not None]:
+            if self._lanes[key] is not lane:
+                return  # a row ended this worker too, and the one that came after it holds the rest
             row.pending = None
             self._attempt(row, self._open)
+
+    def _outlive(self, key: tuple[str, str], step: Callable[[tuple[str, str]], None]) -> None:
+        """Do one step of a lane; a worker that dies in it is no row's fault, and costs the round's reference at most."""
+        try:
+            step(key)
+        except WorkerDied:
+            self._deaths += 1
+            if self._deaths > MOST_DEATHS:
+                raise
+            self._restart(key)
 
     def _round(self, round_: int) -> None:
         """Time every live row and each lane's reference once, in random order; then store it all."""
         for lane in self._lanes.values():
             lane.reference = None
-        for device, runtime in sorted({row.lane for row in self._live}):
-            self._lanes[device, runtime].worker.call("settle", SETTLE_S + 5, device=device, timeout_s=SETTLE_S)
+        for key in sorted({row.lane for row in self._live}):
+            self._outlive(key, self._settle)
         lanes = sorted({row.lane for row in self._live})
         items: list[_Row | tuple[str, str]] = [*self._live, *lanes]
         for item in self._policy.order(items, round_):
@@ -206,8 +220,11 @@ class Group:
                 if item in self._live:
                     self._attempt(item, lambda row: self._burst(row, round_))
             else:
-                self._time_reference(item)
+                self._outlive(item, self._time_reference)
         self._store()
+
+    def _settle(self, key: tuple[str, str]) -> None:
+        self._lanes[key].worker.call("settle", SETTLE_S + 5, device=key[0], timeout_s=SETTLE_S)
 
     def _time_reference(self, key: tuple[str, str]) -> None:
         lane = self._lanes[key]
@@ -310,5 +327,6 @@ def _with_reference(run: Run, reference: Timing | None) -> Run:
 
     if reference is None:
         return run
-    samples = reference.cpu_ns if clock_of(run.target.threads) == "cpu" and reference.cpu_ns else reference.wall_ns
+    on_cpu = clock_of(run.target.threads) == "cpu" and run.cpu_ns and reference.cpu_ns
+    samples = reference.cpu_ns if on_cpu else reference.wall_ns
     return replace(run, reference_ns=p10(np.asarray(samples, dtype=np.float64)))

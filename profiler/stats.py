@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,7 +66,8 @@ def _nan_p10(drawn: Floats) -> Floats:
 def half_width(rounds: Sequence[Floats]) -> float:
     """Return half of the interval of p10, relative to p10."""
     low, high = interval(rounds)
-    return (high - low) / 2 / p10(np.concatenate(rounds))
+    middle = p10(np.concatenate(rounds))
+    return (high - low) / 2 / middle if middle else math.inf
 
 
 def is_done(rounds: Sequence[Floats], policy: Policy) -> bool:
@@ -98,7 +100,7 @@ def summarise(runs: Sequence[Run], policy: Policy) -> Summary:
         raise ValueError("no runs to summarise")
     require_alike(runs)
     ordered = sorted(runs, key=lambda run: run.started_at)
-    clock = clock_of(ordered[0].target.threads)
+    clock: Clock = clock_of(ordered[0].target.threads) if all(run.cpu_ns for run in ordered) else "wall"
     rounds = [calls_ns(run, clock) for run in ordered]
     pooled = np.concatenate(rounds)
     wall = np.concatenate([calls_ns(run, "wall") for run in ordered])

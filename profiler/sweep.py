@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edgelut.errors import BackendMissing, EdgelutError
+from edgelut.errors import BackendMissing, EdgelutError, StorageError
 from edgelut.runs import Failure, RunStore
 from edgelut.types import Entry
 
@@ -89,8 +89,8 @@ def _export(points: Sequence[Point], context: SweepContext, root: Path) -> dict[
         context.observer.exported(len(stored), len(unique), unique[index], made)
 
     def failed(index: int, error: EdgelutError) -> None:
-        if isinstance(error, BackendMissing):
-            raise error
+        if isinstance(error, BackendMissing | StorageError):
+            raise error  # no fault of this point: every other would fail by it
         context.fail(unique[index], error)
 
     with ExportPool(root) as pool:

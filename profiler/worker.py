@@ -8,6 +8,7 @@ is gone the pipe closes and the child ends.
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -115,9 +116,17 @@ def _serve(pipe: Connection[Any, Any], tasks: Any) -> None:
 
 def _portable(error: Exception) -> Exception:
     """Return our own errors as they are and others as one that any process can unpickle."""
-    if isinstance(error, EdgelutError):
+    if isinstance(error, EdgelutError) and _survives(error):
         return error
     return TaskFailed(f"{type(error).__name__}: {error}")
+
+
+def _survives(error: Exception) -> bool:
+    """Say whether an error can cross the pipe: a plug-in's own may take arguments that pickle does not know of."""
+    try:
+        return type(pickle.loads(pickle.dumps(error))) is type(error)
+    except Exception:  # noqa: BLE001 - whatever it is, the answer is no
+        return False
 
 
 def main() -> None:
