@@ -66,7 +66,23 @@ def _nearest(store: SqlStore, query: Query) -> Problem:
             near = _by_distance(found, asked)
             detail = f"no row has {name} {asked} with the rest of what you ask; the nearest that do: {_listed(near)}"
             return Problem("no-match", detail, members={"nearest": {name: near}})
-    return Problem("no-match", "no row has all of this at once; leave two or more of the filters out")
+    return _nearest_of_block(store, query)
+
+
+def _nearest_of_block(store: SqlStore, query: Query) -> Problem:
+    """Return the problem for two filters or more that fail: what the block and width alone have."""
+    detail = "no row has all of this at once; leave two or more of the filters out"
+    if query.width is None:
+        return Problem("no-match", detail)
+    alone = Query(block=query.block, width=query.width)
+    resolutions = _values(store, alone, "resolution")
+    name = "resolution" if resolutions else "width"
+    if resolutions:
+        near = _by_distance(resolutions, query.resolution or 1)
+    else:
+        near = _by_distance(store.nearest_widths(alone), query.width)
+    what = f"width {query.width} has rows at resolution" if resolutions else "the nearest widths with rows:"
+    return Problem("no-match", f"{detail}; {what} {_listed(near)}", members={"nearest": {name: near}})
 
 
 def _relaxed(query: Query) -> Iterator[tuple[str, Scalar, Query]]:

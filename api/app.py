@@ -6,10 +6,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from db.store import SqlStore
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.routing import Route
 
+from db.store import SqlStore
 from edgelut import __version__
 
 from . import openapi, problems
@@ -29,7 +30,9 @@ def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
         yield
         held.close()
 
-    app = _Described(title="EdgeLUT", version=__version__, lifespan=lifespan, redoc_url=None)
+    app = _Described(
+        title="EdgeLUT", version=__version__, lifespan=lifespan, redoc_url=None, generate_unique_id_function=_name
+    )
     app.state.service = held
     app.router.routes.append(Route("/latency", latency.get_latency, methods=["GET"]))
     for noun in (latency, entries, runs, catalogue, service):
@@ -38,6 +41,10 @@ def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
     if settings.token is not None:
         app.add_middleware(RequireToken, token=settings.token)
     return app
+
+
+def _name(route: APIRoute) -> str:
+    return route.name
 
 
 class _Described(FastAPI):

@@ -14,18 +14,19 @@ from edgelut.query import BlockListing, Page, Row
 from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Params, Run, Target
 
 LIMIT = 10_000
-SMALL = 2**31 - 1  # a database integer
-LARGE = 2**53  # a number that JSON readers keep exactly
+SMALL = 2**31 - 1  # what an integer column holds
+LARGE = 2**63 - 1  # what a big one holds
 
 Whole = Annotated[int, Meta(ge=1, le=SMALL)]
 Count = Annotated[int, Meta(ge=0, le=SMALL)]
 Amount = Annotated[int, Meta(ge=0, le=LARGE)]
-Nanoseconds = Annotated[float, Meta(ge=0, le=LARGE)]
-Text = Annotated[str, Meta(max_length=2000, pattern=r"^[^\x00]*$")]  # PostgreSQL keeps no NUL
-Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/]+$(?!\n)")]
+Nanoseconds = Annotated[float, Meta(ge=0, le=1e18)]
+Text = Annotated[str, Meta(max_length=2000)]
+Word = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$(?!\n)")]
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/]+$(?!\n)")]  # as a target's
 Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
-Value = Annotated[int, Meta(ge=-LARGE, le=LARGE)] | Annotated[float, Meta(ge=-float(LARGE), le=float(LARGE))] | Text
-Values = Annotated[dict[Name, Value], Meta(max_length=100)]
+Value = int | float | Text
+Values = Annotated[dict[Word, Value], Meta(max_length=100)]
 
 
 class SpecIn(Struct, frozen=True, forbid_unknown_fields=True):
@@ -76,7 +77,7 @@ class LatencyIn(Struct, frozen=True, forbid_unknown_fields=True):
     clock: Clock = "cpu"
     wall_p10_ns: Nanoseconds | None = None
     wall_p50_ns: Nanoseconds | None = None
-    slope_ns: Annotated[float, Meta(ge=-LARGE, le=LARGE)] | None = None
+    slope_ns: Annotated[float, Meta(ge=-1e18, le=1e18)] | None = None
     load_ns: Amount | None = None
     compile_ns: Amount | None = None
     peak_memory_bytes: Amount | None = None

@@ -13,8 +13,8 @@ from starlette.responses import Response
 
 from db.store import SqlStore
 from edgelut import wire
-from edgelut.errors import InvalidSpec
 
+from .answers import Answers
 from .bodies import LARGE
 from .problems import Problem
 from .settings import Settings
@@ -31,15 +31,20 @@ class Service:
     def __init__(self, store: SqlStore, settings: Settings) -> None:
         self.store = store
         self.settings = settings
-        self._threads = ThreadPoolExecutor(settings.threads, thread_name_prefix="edgelut-sql")
+        self.answers = Answers(lambda: self.call(store.versions))
+        self._threads: ThreadPoolExecutor | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of the store in a thread and return what it returns."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self.settings.threads, thread_name_prefix="edgelut-sql")
         return await asyncio.get_running_loop().run_in_executor(self._threads, lambda: function(*args, **kwargs))
 
     def close(self) -> None:
-        """Let the threads go; the store stays its owner's."""
-        self._threads.shutdown(wait=False)
+        """Let the threads go, until the next call; the store stays its owner's."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
 
 async def service_of(request: Request) -> Service:
@@ -62,14 +67,6 @@ async def read_body(request: Request) -> bytes:
             return bytes(body)
     detail = f"a body may have {limit:,} bytes; send fewer rows at once"
     raise Problem("too-large", detail, headers={"Connection": "close"}, members={"limit_bytes": limit})
-
-
-def parse(type_: Any, body: bytes) -> Any:
-    """Return a body as a value of that type; raise InvalidSpec, which says where it is wrong."""
-    try:
-        return wire.decode(type_, body)
-    except UnicodeDecodeError as error:
-        raise InvalidSpec(f"the body is not UTF-8: {error.reason} at byte {error.start}") from error
 
 
 def answer(value: Any, status: int = 200) -> Response:

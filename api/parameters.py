@@ -11,7 +11,7 @@ import msgspec
 from edgelut.query import Query
 from edgelut.types import Params
 
-from .bodies import LARGE, SMALL, Value
+from .bodies import SMALL, Value
 from .problems import Problem
 
 NAMES = ("block", "device", "runtime", "precision", "unit")
@@ -76,7 +76,7 @@ def _value(name: str, text: str) -> str | int | float:
     except msgspec.ValidationError as error:
         if text in ("true", "false", "null") or text[:1] in "[{":
             return _text(name, text)
-        raise Problem("invalid", f"{name} must be a text or a number to {LARGE} either way: {error}") from None
+        raise Problem("invalid", f"{name} must be a text or a number: {error}") from None
     except msgspec.DecodeError:
         return _text(name, text)
     return value if not isinstance(value, str) else _text(name, value)

@@ -20,6 +20,7 @@ class InProcess(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the app's response, read to its end."""
+        request.read()  # a body that is streamed becomes one that an asynchronous transport can send
         return asyncio.run_coroutine_threadsafe(self._handle(request), self._loop).result(timeout=60)
 
     def close(self) -> None:

@@ -6,8 +6,9 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
-from api.deps import Body, RowId, Service, ServiceDep, answer, parse
+from api.deps import Body, RowId, Service, ServiceDep, answer
 from api.problems import Problem
+from edgelut import wire
 from edgelut.errors import LatencyNotFound
 from edgelut.query import Row
 
@@ -31,7 +32,7 @@ async def put_entries(service: ServiceDep, body: Body) -> Response:
     """Store at most 10,000 entries, all or none; say for each whether it is now the current row. Sending twice is harmless."""
 
     def store() -> Response:
-        entries = [entry.value() for entry in parse(bodies.EntriesIn, body)]
+        entries = [entry.value() for entry in wire.decode(bodies.EntriesIn, body)]
         return answer(bodies.StoredOut(service.store.put_many(entries)))
 
     return await service.call(store)
@@ -94,7 +95,7 @@ async def find_history(service: ServiceDep, body: Body) -> Response:
     """Return every entry ever stored for a spec on a target, oldest first; none where nothing was."""
 
     def read() -> Response:
-        asked: bodies.HistoryRequest = parse(bodies.HistoryRequest, body)
+        asked: bodies.HistoryRequest = wire.decode(bodies.HistoryRequest, body)
         return answer(bodies.HistoryOut(service.store.history(asked.spec.value(), asked.target.value())))
 
     return await service.call(read)

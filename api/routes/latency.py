@@ -8,8 +8,9 @@ from starlette.responses import Response
 
 from api import bodies, describe
 from api.advice import explain
-from api.deps import Body, Service, ServiceDep, answer, parse
+from api.deps import Body, Service, ServiceDep, answer
 from api.parameters import parse_query
+from edgelut import wire
 from edgelut.query import Query
 
 router = APIRouter(tags=["latency"])
@@ -21,14 +22,17 @@ async def get_latency(request: Request) -> Response:
     A plain Starlette endpoint: FastAPI's own dispatch would take longer than the look-up. `describe.latency` describes it.
     """
     service: Service = request.app.state.service
-    return await service.call(_look_up, service, parse_query(request.scope["query_string"]))
+    asked: bytes = request.scope["query_string"]
+    query = parse_query(asked)
+    body = await service.answers.get(asked, lambda: service.call(_look_up, service, query))
+    return Response(body, media_type="application/json")
 
 
-def _look_up(service: Service, query: Query) -> Response:
+def _look_up(service: Service, query: Query) -> bytes:
     page = service.store.search(query)
     if not page.rows and query.cursor is None:
         raise explain(service.store, query)
-    return answer(bodies.page_out(page))
+    return wire.encode(bodies.page_out(page))
 
 
 @router.post(
@@ -48,7 +52,7 @@ async def find_batch(service: ServiceDep, body: Body) -> Response:
     """Return the current row of each spec in order, null where there is none; at most 10,000 specs. A search uses this."""
 
     def look_up() -> Response:
-        asked: bodies.BatchRequest = parse(bodies.BatchRequest, body)
+        asked: bodies.BatchRequest = wire.decode(bodies.BatchRequest, body)
         specs = [spec.value() for spec in asked.specs]
         return answer(bodies.BatchOut(service.store.find_many(specs, asked.target.value())))
 

@@ -132,7 +132,7 @@ class HttpTable(LatencyTable):
             raise self._refusal(response)
         try:
             return wire.decode(type_, response.content)
-        except (InvalidSpec, UnicodeDecodeError) as error:
+        except InvalidSpec as error:
             raise ServiceError(f"{self.url} answered what is not EdgeLUT's: {error}") from error
 
     def _send(self, request: httpx.Request) -> httpx.Response:

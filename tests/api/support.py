@@ -1,0 +1,83 @@
+"""What the tests of the service share: a migrated database to copy, entries, and a client without a network."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+import httpx
+
+from api.app import create_app
+from api.settings import Settings
+from api.testing import InProcess
+from db.engine import open_store
+from db.store import SqlStore
+from edgelut.blocks import MB3D
+from edgelut.types import Entry, EntryKind, Latency, Params, Run, Target
+
+TARGET = Target("host", "onnxruntime-cpu")
+OTHER = Target("null", "null", "fp16", 2, "gpu")
+
+
+def entry(
+    width: int = 224,
+    resolution: int = 7,
+    *,
+    ms: float = 1.0,
+    target: Target = TARGET,
+    kind: EntryKind = "measured",
+    doubts: tuple[str, ...] = (),
+    sweep: str = "s1",
+) -> Entry:
+    """A row of MB3D."""
+    ns = ms * 1e6
+    latency = Latency(ns, 1.1 * ns, 1.2 * ns, 0.99 * ns, 1.01 * ns, runs=3, samples=30, doubts=doubts)
+    spec = MB3D.spec(width, resolution)
+    return Entry(spec, target, latency, kind, Params({"sweep": sweep, "measured_at": "2026-01-05T10:00:00+00:00"}))
+
+
+def run(of: Entry, sweep: str, number: int = 0) -> Run:
+    """A raw run behind a row."""
+    return Run(
+        of.spec,
+        of.target,
+        sweep,
+        "p1",
+        number,
+        wall_ns=(1_000_100, 1_000_200),
+        cpu_ns=(1_000_000, 1_000_001),
+        inner=1,
+        warmups=2,
+        reference_ns=5e5,
+        started_at=datetime(2026, 1, 5, 10, number, tzinfo=UTC),
+        facts=Params({"cpu": "test", "observed_load": 0.1}),
+    )
+
+
+@cache
+def _migrated() -> Path:
+    """Return an empty database at the current revision, made once: a copy takes a millisecond, the migration a tenth."""
+    path = Path(tempfile.mkdtemp(prefix="edgelut-test-")) / "empty.db"
+    open_store(f"sqlite:///{path}", migrate=True).close()
+    return path
+
+
+@contextmanager
+def new_store(folder: Path) -> Iterator[SqlStore]:
+    """Open an empty store in a folder."""
+    path = folder / "edgelut.db"
+    shutil.copyfile(_migrated(), path)
+    with open_store(f"sqlite:///{path}") as store:
+        yield store
+
+
+@contextmanager
+def new_client(store: SqlStore, settings: Settings | None = None) -> Iterator[httpx.Client]:
+    """Open a client of a service over that store."""
+    with httpx.Client(transport=InProcess(create_app(store, settings)), base_url="http://service") as client:
+        yield client
