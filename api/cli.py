@@ -43,10 +43,8 @@ def serve(
     service = from_environment()
     require_token_off_loopback(host, service)
     url = database or settings.database_url()
-    listening = _listen(host, port)
-    with listening:
-        # The embedded file belongs to this process alone; a server's schema is upgraded by whoever operates it.
-        store = open_store(url, migrate=url.startswith("sqlite"))
+    # An embedded file is upgraded by whoever opens it; a server's schema by whoever operates it.
+    with _listen(host, port) as listening, open_store(url, migrate=url.startswith("sqlite")) as store:
         _announce(host, listening.getsockname()[1], guarded=service.token is not None)
         config = uvicorn.Config(
             create_app(store, service),
@@ -56,6 +54,7 @@ def serve(
             headers=[("EdgeLUT-Version", __version__)],
             timeout_graceful_shutdown=10,
         )
+        _end_cleanly()
         uvicorn.Server(config).run(sockets=[listening])
 
 
@@ -73,6 +72,17 @@ def _listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ServiceError(f"port {port} on {host} is in use; stop what uses it or give another --port") from None
         raise ServiceError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+
+
+def _end_cleanly() -> None:
+    """Make SIGTERM and Ctrl-C end with code 0: uvicorn raises the signal again once it has answered what it had begun."""
+    import signal
+
+    def end(*_: object) -> None:
+        raise SystemExit(0)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
 
 
 def _announce(host: str, port: int, *, guarded: bool) -> None:
