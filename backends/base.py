@@ -47,7 +47,7 @@ class Exporter(ABC):
     """
 
     suffix: ClassVar[str]
-    precisions: ClassVar[tuple[str, ...]]
+    precisions: ClassVar[tuple[str, ...]]  # the first is what is exported where nothing is said
     options: ClassVar[Mapping[str, Scalar]] = {}  # with their defaults; part of the artifact's key
 
     @property

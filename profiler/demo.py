@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-from edgelut import settings
 from rich.console import Console
+
+from edgelut import settings
 
 BIN = Path(sys.executable).parent
 QUERY = "/latency?block=MB3D&width=224"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import operator
 import shutil
 import tempfile
 import traceback
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -26,12 +27,13 @@ from edgelut.types import Scalar
 
 TARGETS = ("iOS15", "iOS16", "iOS17", "iOS18")
 VERSION = 1
+FAILURES = (RuntimeError, ValueError, TypeError, AssertionError, LookupError)  # what torch.export and coremltools raise
 VARYING = "com.github.apple.coremltools.conversion_date"
 
 # The aten operators (without overload) of our blocks: all functional, each with a converter of its own. For a program of these
 # alone, run_decompositions (0.2 s CPU) and the passes that PASSES leaves out change nothing: a test compares the packages.
 PLAIN = frozenset((
-    "getitem", "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "clone", "contiguous", "conv2d", "div", "flatten",
+    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "clone", "contiguous", "conv2d", "div", "flatten",
     "gelu", "hardswish", "layer_norm", "linear", "matmul", "mean", "mul", "permute", "relu", "reshape", "softmax",
     "split", "split_with_sizes", "sub", "transpose", "unsqueeze", "view",
 ))  # fmt: skip
@@ -61,8 +63,8 @@ class CoreML(Exporter):
     """
 
     suffix = ".mlpackage"
-    precisions = ("fp32", "fp16")
-    options: Mapping[str, Scalar] = {"target": "iOS16"}  # type: ignore[misc]
+    precisions = ("fp16", "fp32")
+    options: ClassVar[Mapping[str, Scalar]] = {"target": "iOS16"}
     version = (
         f"coreml exporter {VERSION}; coremltools {coremltools.__version__}; torch {torch.__version__.split('+')[0]}"
     )
@@ -76,8 +78,8 @@ class CoreML(Exporter):
             package = Path(folder) / f"package{self.suffix}"
             try:
                 _convert(_capture(module, inputs), inputs, precision, target, package)
-            except (RuntimeError, ValueError, TypeError, AssertionError) as error:  # torch.export's and coremltools'
-                _forget(error)
+            except FAILURES as error:
+                traceback.clear_frames(error.__traceback__)  # they hold coremltools' temporary folder
                 raise Unsupported(f"coreml cannot export {type(module).__name__}: {error}") from error
             if path.exists():
                 shutil.rmtree(path)
@@ -122,20 +124,13 @@ def _capture(module: Any, inputs: Mapping[str, Any]) -> tuple[ExportedProgram, b
 
 def _is_plain(node: torch.fx.Node, varying: set[Any]) -> bool:
     """Tell a PLAIN operator; `index` is one where it picks from a parameter, for then it is a constant."""
-    name = getattr(node.target, "_opname", getattr(node.target, "__name__", ""))
-    if name == "index":
+    if node.target is operator.getitem:
+        return True
+    if not isinstance(node.target, torch._ops.OpOverload) or node.target.namespace != "aten":
+        return False
+    if node.target._opname == "index":
         return all(source.op == "placeholder" and source.name not in varying for source in node.all_input_nodes)
-    return name in PLAIN
-
-
-def _forget(error: Exception) -> None:
-    """Undo what a failed conversion left in this process.
-
-    The frames of its traceback hold coremltools' temporary folder; the names that it used up would be missing from the next
-    package, which would then differ from the one of a fresh process.
-    """
-    traceback.clear_frames(error.__traceback__)
-    Builder.name_count.clear()
+    return node.target._opname in PLAIN
 
 
 class _Copy(torch.nn.Module):
@@ -160,6 +155,7 @@ def _convert(
     count = len(program.graph_signature.user_outputs)
     names = ["y"] if count == 1 else [f"y{index}" for index in range(count)]
     io = np.float16 if precision == "fp16" and target != "iOS15" else np.float32
+    Builder.name_count.clear()  # a conversion that failed leaves its names used, and this package would differ for it
     coremltools.convert(
         program,
         source="pytorch",
