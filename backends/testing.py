@@ -31,8 +31,8 @@ from backends.base import Array, Device, Exporter, Runtime
 from edgelut.errors import ArtifactCorrupted, BackendMissing, Unsupported
 
 REQUIRED = "EDGELUT_REQUIRED_BACKENDS"
-# RMS error of the outputs over the RMS of what the module adds to its input. Int8 of blocks of every kind: 1.1-3.1 %.
-TOLERANCES = {"fp32": 1e-5, "fp16": 5e-3, "int8": 0.05}
+# RMS error of the outputs over the RMS of what the module adds to its input. Blocks of every kind: fp16 0.1 %, int8 1-3 %.
+TOLERANCES = {"fp32": 1e-5, "fp16": 3e-3, "int8": 0.05}
 SUBPROCESS_S = 240
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut off": lambda content: content[: len(content) // 2],
@@ -359,7 +359,7 @@ class RuntimeContract:
         if runtime.formats == ("null",):
             pytest.skip("the null runtime takes any inputs")
         session = opened()
-        with pytest.raises(ValueError, match="x"):
+        with pytest.raises((ValueError, KeyError), match="x|other"):
             session.run({"other": inputs["x"]})
 
     def test_gives_one_time_for_each_sample_in_whole_nanoseconds(
