@@ -74,6 +74,8 @@ def shown(url: str | sa.URL) -> str:
 def reading(engine: sa.Engine) -> Iterator[sa.Connection]:
     """Yield a connection in a transaction that sees one state of the database; failures are StorageError."""
     with _translated(engine), engine.connect() as connection:
+        if engine.dialect.name == "postgresql":  # SQLite's transactions see one state as they are
+            connection.execution_options(isolation_level="REPEATABLE READ")
         yield connection
 
 

@@ -1,18 +1,18 @@
 """How the table is searched: filters, pages and listings whose cost does not grow with the rows that they leave out.
 
 Rows come in the order (kind, width_in, width_out, resolution, batch, spec id, target id). A page walks the specs in that order
-through their index, and looks up the rows of some specs at a time; where the filter names targets that have few rows, it
-starts from those instead. No statement reads `entries` other than by an index on both ids.
+through their index, and looks up the rows of some specs at a time; where that finds little and the filter names targets that
+have few rows, it starts from those instead. No statement reads `entries` other than by an index on both ids.
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import sqlalchemy as sa
 
@@ -28,9 +28,13 @@ from .schema import block_values, entries, is_current, specs, targets
 Place: TypeAlias = tuple[str, int, int, int, int, int]  # kind, width_in, width_out, resolution, batch, spec id
 NUMBERS = {"width": "width_in", "width_out": "width_out", "resolution": "resolution", "batch": "batch"}
 ORDER = (specs.c.width_in, specs.c.width_out, specs.c.resolution, specs.c.batch, specs.c.id)
-FEW = 2000  # rows of the named targets up to which it is cheaper to start from them than from the specs
+PATIENCE = 1000  # specs looked at for a page before asking whether the named targets have few rows
+FEW = 2000  # rows up to which it is then cheaper to start from them
 FIRST, MOST = 8, 512  # specs read in one statement: few at first, as the first often have rows enough
 NEAREST = 8
+REMEMBERED = 20_000  # specs (about 1 kB each) that a store keeps in memory
+
+V = TypeVar("V")
 
 
 class Hit(NamedTuple):
@@ -44,6 +48,16 @@ class Hit(NamedTuple):
 class SqlSearch(Database):
     """A table's filters and listings."""
 
+    def __init__(self, engine: sa.Engine) -> None:
+        super().__init__(engine)
+        self._known: tuple[dict[int, BlockSpec], dict[int, Target]] = ({}, {})
+
+    def _values(self) -> tuple[dict[int, BlockSpec], dict[int, Target]]:
+        """Return the specs and targets seen so far by id: no row of theirs ever changes, and most time went into them."""
+        if any(len(known) > REMEMBERED for known in self._known):
+            self._known = ({}, {})
+        return self._known
+
     def search(self, query: Query) -> Page:
         """Return a page of the current rows that match; raise InvalidSpec for a bad cursor or limit.
 
@@ -54,7 +68,8 @@ class SqlSearch(Database):
         after = _decode(query)
         with reading(self.engine) as connection:
             hits = _hits(connection, query, after)
-            rows = _rows(connection, hits[: query.limit])
+            of_spec, of_target = self._values()
+            rows = _rows(connection, hits[: query.limit], of_spec, of_target)
         more = len(hits) > query.limit
         return Page(tuple(rows), _encode(query, hits[query.limit - 1]) if more else None)
 
@@ -114,14 +129,13 @@ def _hits(connection: sa.Connection, query: Query, after: Hit | None) -> list[Hi
     if wanted == []:
         return []
     kinds = [kind for kind in _kinds(connection, query.block) if after is None or kind >= after.place[0]]
-    few = None if wanted is None else _few(connection, wanted)
-    if few is not None:
-        return _from_rows(connection, query, kinds, few, after)
     hits: list[Hit] = []
     places, size, looked = _walk(connection, query, kinds, after and after.place), 1, 0
     while len(hits) <= query.limit and (piece := list(islice(places, size))):
         beyond = after.target_id if after is not None and piece[0] == after.place else 0
         hits += sorted(_of_specs(connection, piece, wanted, beyond, query.limit + 1))
+        if looked <= PATIENCE < looked + size and wanted is not None and _are_few(connection, wanted):
+            return _from_rows(connection, query, kinds, wanted, after)
         looked += size
         size = min(MOST, (query.limit + 1 - len(hits)) * looked // len(hits) + 1 if hits else size * 8)
     return hits
@@ -225,53 +239,64 @@ def _of_specs(
             yield Hit(by_id[spec_id], target_id, entry_id)
 
 
-def _few(connection: sa.Connection, wanted: Sequence[int]) -> list[tuple[int, int, int]] | None:
-    """Return all rows of those targets as (spec id, target id, id) where they are few, else None."""
-    found: list[tuple[int, int, int]] = []
+def _are_few(connection: sa.Connection, wanted: Sequence[int]) -> bool:
+    """Say whether those targets together have at most FEW rows."""
+    left = FEW
     for some in batches(wanted):
-        statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
-        statement = statement.where(entries.c.target_id.in_(some), is_current).limit(FEW + 1 - len(found))
-        found += [(spec_id, target_id, entry_id) for spec_id, target_id, entry_id in connection.execute(statement)]
-        if len(found) > FEW:
-            return None
-    return found
+        first = sa.select(entries.c.spec_id).where(entries.c.target_id.in_(some), is_current).limit(left + 1).subquery()
+        left -= connection.execute(sa.select(sa.func.count()).select_from(first)).scalar_one()
+        if left < 0:
+            return False
+    return True
 
 
 def _from_rows(
-    connection: sa.Connection,
-    query: Query,
-    kinds: Sequence[str],
-    rows: Sequence[tuple[int, int, int]],
-    after: Hit | None,
+    connection: sa.Connection, query: Query, kinds: Sequence[str], wanted: Sequence[int], after: Hit | None
 ) -> list[Hit]:
-    """Return those of the rows whose spec matches, in order, from a place on."""
+    """Return the rows of targets that have few, where their spec matches, in order, from a place on."""
+    rows: list[tuple[int, int, int]] = []
+    for some in batches(wanted):
+        statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
+        found = connection.execute(statement.where(entries.c.target_id.in_(some), is_current))
+        rows += [(spec_id, target_id, entry_id) for spec_id, target_id, entry_id in found]
     places: dict[int, Place] = {}
     for batch in batches(sorted({spec_id for spec_id, _, _ in rows})):
-        statement = sa.select(specs.c.kind, *ORDER, specs.c.params)
-        statement = statement.where(specs.c.id.in_(batch), specs.c.kind.in_(kinds), *_spec_filter(query))
-        for row in connection.execute(statement):
+        listed = sa.select(specs.c.kind, *ORDER, specs.c.params)
+        for row in connection.execute(
+            listed.where(specs.c.id.in_(batch), specs.c.kind.in_(kinds), *_spec_filter(query))
+        ):
             if _has(row.params, query.params):
                 places[row.id] = (row[0], row[1], row[2], row[3], row[4], row[5])
     hits = sorted(Hit(places[spec_id], target_id, id_) for spec_id, target_id, id_ in rows if spec_id in places)
     return [hit for hit in hits if after is None or hit[:2] > after[:2]]
 
 
-def _rows(connection: sa.Connection, hits: Sequence[Hit]) -> list[Row]:
-    """Return the rows of the hits, in their order."""
-    found: dict[int, Row] = {}
-    of_spec: dict[int, BlockSpec] = {}
-    of_target: dict[int, Target] = {}
-    for batch in batches(sorted({hit.place[5] for hit in hits})):
-        for row in connection.execute(sa.select(specs.c.id, *SPEC).where(specs.c.id.in_(batch))).mappings():
-            of_spec[row["id"]] = spec_of(row)
-    for batch in batches(sorted({hit.target_id for hit in hits})):
-        for row in connection.execute(sa.select(targets.c.id, *TARGET).where(targets.c.id.in_(batch))).mappings():
-            of_target[row["id"]] = target_of(row)
+def _rows(
+    connection: sa.Connection, hits: Sequence[Hit], of_spec: dict[int, BlockSpec], of_target: dict[int, Target]
+) -> list[Row]:
+    """Return the rows of the hits, in their order, and remember their specs and targets by id."""
+    _remember(connection, specs, SPEC, spec_of, of_spec, {hit.place[5] for hit in hits})
+    _remember(connection, targets, TARGET, target_of, of_target, {hit.target_id for hit in hits})
     points = {hit.entry_id: (of_spec[hit.place[5]], of_target[hit.target_id]) for hit in hits}
+    found: dict[int, Row] = {}
     for batch in batches(list(points)):
         for row in connection.execute(sa.select(entries.c.id, *ENTRY).where(entries.c.id.in_(batch))).mappings():
             found[row["id"]] = Row(row["id"], entry_of(row, *points[row["id"]]))
     return [found[hit.entry_id] for hit in hits]
+
+
+def _remember(
+    connection: sa.Connection,
+    table: sa.Table,
+    columns: Sequence[sa.Column[Any]],
+    value_of: Callable[[sa.RowMapping], V],
+    known: dict[int, V],
+    ids: set[int],
+) -> None:
+    """Read the values of those ids that are not known yet."""
+    for batch in batches(sorted(ids - known.keys())):
+        for row in connection.execute(sa.select(table.c.id, *columns).where(table.c.id.in_(batch))).mappings():
+            known[row["id"]] = value_of(row)
 
 
 def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> set[int]:
@@ -280,9 +305,8 @@ def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> 
     if wanted == []:
         return set()
     kinds = _kinds(connection, query.block)
-    few = None if wanted is None else _few(connection, wanted)
-    if few is not None:
-        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, few, None)}
+    if wanted is not None and _are_few(connection, wanted):
+        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, wanted, None)}
         return {other for other in widths if (other < width if down else other > width)}
     found: set[int] = set()
     for kind in kinds:

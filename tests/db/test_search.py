@@ -42,8 +42,8 @@ def filled(store: SqlStore) -> SqlStore:
 @pytest.fixture(params=["from rows", "from specs"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways through the tables, and steps small enough to take several."""
-    if request.param == "from specs":
-        monkeypatch.setattr(search, "FEW", -1)
+    monkeypatch.setattr(search, "FEW", -1 if request.param == "from specs" else 2000)
+    monkeypatch.setattr(search, "PATIENCE", 4)
     monkeypatch.setattr(search, "FIRST", 2)
     monkeypatch.setattr(search, "MOST", 3)
 
@@ -190,6 +190,7 @@ def test_no_use_of_the_table_reads_all_rows(
 ) -> None:
     for few in (2000, -1):
         monkeypatch.setattr(search, "FEW", few)
+        monkeypatch.setattr(search, "PATIENCE", 0)
         use(filled)
     sent = [one for one in dict.fromkeys((s, repr(p)) for s, p in statements) if one[0].startswith(("SELECT", "WITH"))]
     parameters = {(s, repr(p)): p for s, p in statements}
