@@ -33,7 +33,7 @@ VARYING = "com.github.apple.coremltools.conversion_date"
 # The aten operators (without overload) of our blocks: all functional, each with a converter of its own. For a program of these
 # alone, run_decompositions (0.2 s CPU) and the passes that PASSES leaves out change nothing: a test compares the packages.
 PLAIN = frozenset((
-    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "clone", "contiguous", "conv2d", "div", "flatten",
+    "adaptive_avg_pool2d", "add", "avg_pool2d", "batch_norm", "clone", "contiguous", "conv2d", "div",
     "gelu", "hardswish", "layer_norm", "linear", "matmul", "mean", "mul", "permute", "relu", "reshape", "softmax",
     "split", "split_with_sizes", "sub", "transpose", "unsqueeze", "view",
 ))  # fmt: skip

@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -337,8 +338,14 @@ def split(
 def pad(x: Tensor, pad: Tensor, mode: str = "constant", constant_val: Tensor | float = 0.0) -> Tensor:
     """Pad the last dimensions: pairs of before and after, in the order of the dimensions."""
     given = ints(pad)
-    sides = [side for index in reversed(range(0, len(given), 2)) for side in given[index : index + 2]]
-    return F.pad(x, sides, mode, float(constant_val)) if mode == "constant" else F.pad(x, sides, mode)
+    pairs = [(0, 0)] * (x.ndim - len(given) // 2) + list(zip(given[::2], given[1::2], strict=True))
+    if mode == "constant":
+        return torch.from_numpy(np.pad(x.numpy(), pairs, constant_values=float(constant_val)))
+    if mode == "reflect":
+        return torch.from_numpy(np.pad(x.numpy(), pairs, mode="reflect"))
+    if mode == "replicate":
+        return torch.from_numpy(np.pad(x.numpy(), pairs, mode="edge"))
+    raise Unsupported(f"MIL pad: no mode {mode!r}")
 
 
 def slice_by_index(

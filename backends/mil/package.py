@@ -83,8 +83,6 @@ class Weights:
             except (OSError, ValueError) as error:  # ValueError: a name with a null byte
                 raise ArtifactCorrupted(f"{self._package.name}: {name!r} cannot be read: {error}") from error
             if len(content) < HEADER.size or HEADER.unpack_from(content)[1] not in VERSIONS:
-                raise ArtifactCorrupted(
-                    f"{self._package.name}: {Path(name).name} is no weight file of a known version"
-                )
+                raise ArtifactCorrupted(f"{self._package.name}: {Path(name).name} is no weight file of a known version")
             self._files[name] = content
         return self._files[name]
