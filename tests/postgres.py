@@ -121,7 +121,10 @@ def postgres_template(postgres_server: str) -> str:
     """Return the name of a database that has the schema."""
     from db.engine import create, upgrade
 
-    name = _create(postgres_server, "template0")
+    try:  # order words as people do, which most servers do: ours must not depend on it
+        name = _create(postgres_server, "template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+    except psycopg.Error:  # before 15, or built without ICU
+        name = _create(postgres_server, "template0")
     engine = create(_url(postgres_server, name))
     upgrade(engine)
     engine.dispose()
