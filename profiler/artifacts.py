@@ -48,7 +48,8 @@ class ArtifactStore:
         """Return the artifact of that key after checking every byte of it."""
         entry = self._entry(key)
         try:
-            row = json.loads(entry.read_text())
+            with self._clear_errors():
+                row = json.loads(entry.read_text())
             stored = Stored(wire.load(Artifact, row["artifact"]), self.root / row["path"], row["shapes"])
             written = row["bytes_sha256"]
         except FileNotFoundError:
@@ -143,7 +144,7 @@ class ArtifactStore:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR):
                 raise
             raise StorageError(
-                f"cannot write artifacts below {self.root}: {error.strerror}; free space or set EDGELUT_HOME"
+                f"cannot keep artifacts in {self.root}: {error.strerror}; free space or set EDGELUT_HOME"
             ) from error
 
 

@@ -1,0 +1,78 @@
+"""Fixtures of the profiler's tests: a store, fake exports, and a runtime outside the tree that does as it is told."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from db.engine import SqlStore, open_store
+from profiler import export_points, rounds
+from profiler.worker import Worker
+from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data folder, empty; nothing is read from or left in the user's."""
+    for name in ("EDGELUT_DATABASE_URL", "EDGELUT_URL", "EDGELUT_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("EDGELUT_HOME", str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database file that has the schema and no rows."""
+    file = tmp_path_factory.mktemp("database") / "edgelut.db"
+    open_store(f"sqlite:///{file}", migrate=True).close()
+    return file
+
+
+@pytest.fixture
+def database(home: Path, empty_database: Path) -> Path:
+    """The database in the home."""
+    return Path(shutil.copy(empty_database, home / "edgelut.db"))
+
+
+@pytest.fixture
+def store(database: Path) -> Iterator[SqlStore]:
+    """The store in the home."""
+    with open_store(f"sqlite:///{database}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def quick_exports(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exports in this process that never load torch."""
+    monkeypatch.setattr(export_points, "TASKS", f"{OUTSIDE}.exporting")
+    monkeypatch.setattr(export_points, "Worker", InlineWorker)
+
+
+@pytest.fixture
+def inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing in this process; a test of what a process does asks for `processes`."""
+    monkeypatch.setattr(rounds, "Worker", InlineWorker)
+
+
+@pytest.fixture
+def processes(inline: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timing in worker processes after all."""
+    monkeypatch.setattr(rounds, "Worker", Worker)
+
+
+@pytest.fixture
+def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that tells the runtime `scripted` what to do, here and in workers."""
+    plugins, folder = tmp_path / "plugins", tmp_path / "script"
+    folder.mkdir()
+    install_plugins(plugins, {"edgelut.runtimes": {"scripted": f"{OUTSIDE}.scripted"}})
+    monkeypatch.syspath_prepend(str(plugins))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(plugins), str(ROOT))))
+    monkeypatch.setenv("EDGELUT_SCRIPT", str(folder))
+    return folder
