@@ -77,7 +77,10 @@ class LatencyIn(Struct, frozen=True, forbid_unknown_fields=True):
     clock: Clock = "cpu"
     wall_p10_ns: Nanoseconds | None = None
     wall_p50_ns: Nanoseconds | None = None
+    chain_ns: Nanoseconds | None = None
     slope_ns: Annotated[float, Meta(ge=-1e18, le=1e18)] | None = None
+    context_ns: Annotated[float, Meta(ge=-1e18, le=1e18)] | None = None
+    cold_ns: Nanoseconds | None = None
     load_ns: Amount | None = None
     compile_ns: Amount | None = None
     peak_memory_bytes: Amount | None = None

@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from inspect import isabstract
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from edgelut.errors import BackendMissing
 
@@ -19,7 +19,6 @@ from .base import Device, Exporter, Runtime
 
 Axis = Literal["exporters", "runtimes", "devices"]
 AXES: dict[Axis, type] = {"exporters": Exporter, "runtimes": Runtime, "devices": Device}
-T = TypeVar("T")
 
 
 def names(axis: Axis) -> list[str]:
@@ -29,17 +28,20 @@ def names(axis: Axis) -> list[str]:
 
 def load_exporter(name: str) -> Exporter:
     """Return the exporter of that format; raise BackendMissing, which lists the formats or gives the install line."""
-    return _load("exporters", name, Exporter)  # type: ignore[type-abstract]
+    loaded: Exporter = _load("exporters", name)
+    return loaded
 
 
 def load_runtime(name: str) -> Runtime:
     """Return the runtime of that name; raise BackendMissing."""
-    return _load("runtimes", name, Runtime)  # type: ignore[type-abstract]
+    loaded: Runtime = _load("runtimes", name)
+    return loaded
 
 
 def load_device(name: str) -> Device:
     """Return the device of that name; raise BackendMissing."""
-    return _load("devices", name, Device)  # type: ignore[type-abstract]
+    loaded: Device = _load("devices", name)
+    return loaded
 
 
 def _modules(axis: Axis) -> dict[str, str]:
@@ -50,7 +52,8 @@ def _modules(axis: Axis) -> dict[str, str]:
 
 
 @cache
-def _load(axis: Axis, name: str, base: type[T]) -> T:
+def _load(axis: Axis, name: str) -> Any:
+    base = AXES[axis]
     modules = _modules(axis)
     if name not in modules:
         raise BackendMissing(f"no {axis[:-1]} {name!r}; there are {', '.join(sorted(modules))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import operator
+import os
 import shutil
 import tempfile
 import traceback
@@ -80,6 +81,7 @@ class CoreML(Exporter):
                 _convert(_capture(module, inputs), inputs, precision, target, package)
             except FAILURES as error:
                 traceback.clear_frames(error.__traceback__)  # they hold coremltools' temporary folder
+                _require_space(Path(folder), module)
                 raise Unsupported(f"coreml cannot export {type(module).__name__}: {error}") from error
             if path.exists():
                 shutil.rmtree(path)
@@ -94,6 +96,18 @@ class CoreML(Exporter):
         for content in (model.SerializeToString(deterministic=True), *weights):
             sha.update(len(content).to_bytes(8, "little") + content)
         return sha.hexdigest()
+
+
+def _require_space(folder: Path, module: Any) -> None:
+    """Raise the system's OSError if the weights do not fit on the disk: coremltools' writer does not say why it failed."""
+    probe = folder / "probe"
+    with probe.open("wb") as file:
+        file.write(bytes(4096))
+        for value in module.state_dict().values():
+            file.write(bytes(value.numel() * value.element_size()))
+        file.flush()
+        os.fsync(file.fileno())
+    probe.unlink()
 
 
 def _target(precision: str, options: Mapping[str, Scalar]) -> str:

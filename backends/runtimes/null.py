@@ -8,9 +8,8 @@ from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 
-from edgelut.errors import ArtifactCorrupted, Unsupported
-
 from backends.base import Array, Device, Loaded, Runtime, Session, Timing, as_float32
+from edgelut.errors import ArtifactCorrupted, Unsupported
 
 
 class NullSession(Session):

@@ -1,4 +1,4 @@
-"""EfficientFormer's networks as lists of block specs (Li et al. 2022, "EfficientFormer: Vision Transformers at MobileNet Speed")."""
+"""EfficientFormer's networks as lists of block specs (Li et al. 2022, arXiv 2206.01191)."""
 
 from __future__ import annotations
 

@@ -47,7 +47,10 @@ latencies: st.SearchStrategy[Latency] = st.builds(
     clock=st.sampled_from(("cpu", "wall")),
     wall_p10_ns=st.none() | _times,
     wall_p50_ns=st.none() | _times,
+    chain_ns=st.none() | _times,
     slope_ns=st.none() | _times,
+    context_ns=st.none() | _times,
+    cold_ns=st.none() | _times,
     load_ns=st.none() | _big,
     compile_ns=st.none() | _big,
     peak_memory_bytes=st.none() | _big,
@@ -129,7 +132,7 @@ class TableContract:
         table.put(make_entry())
         latency = table.get(SPEC, TARGET).latency
         optional = [field.name for field in fields(Latency) if field.default is None]
-        assert [getattr(latency, name) for name in optional] == [None] * 6
+        assert {name: getattr(latency, name) for name in optional} == dict.fromkeys(optional)
         assert latency.doubts == ()
         assert table.get(SPEC, TARGET).provenance == Params()
 

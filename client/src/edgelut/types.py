@@ -235,11 +235,14 @@ class Latency:
     clock: Clock = "cpu"
     wall_p10_ns: float | None = None
     wall_p50_ns: float | None = None
-    slope_ns: float | None = None
+    slope_ns: float | None = None  # what one more copy adds to a chain
     load_ns: int | None = None
     compile_ns: int | None = None
     peak_memory_bytes: int | None = None
     doubts: tuple[str, ...] = ()
+    chain_ns: float | None = None  # p10 of a chain of copies of the block, whole
+    context_ns: float | None = None  # what a block that cannot follow itself adds between its neighbours
+    cold_ns: float | None = None  # p10 with flushed caches
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "doubts", tuple(self.doubts))
