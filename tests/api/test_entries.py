@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import httpx
 import pytest
 
+from api.bodies import EntryIn, LatencyIn, SpecIn, TargetIn
 from db.store import SqlStore
 from edgelut import wire
-from edgelut.types import Entry, Run
+from edgelut.types import BlockSpec, Entry, Latency, Run, Target
 from tests.api.support import OTHER, TARGET, entry, new_client, run
 from tests.api.test_latency import problem
 
@@ -98,3 +100,8 @@ def test_a_run_that_is_not_there_is_a_404(client: httpx.Client) -> None:
 def test_an_id_that_cannot_be_is_refused(client: httpx.Client, id_: str) -> None:
     problem(client.get(f"/entries/{id_}"), 422, "invalid")
     problem(client.get(f"/runs/{id_}"), 422, "invalid")
+
+
+def test_a_request_takes_every_field_that_a_value_has() -> None:
+    for taken, value in ((SpecIn, BlockSpec), (TargetIn, Target), (LatencyIn, Latency), (EntryIn, Entry)):
+        assert set(taken.__struct_fields__) == {field.name for field in fields(value)}

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+
 from edgelut import __version__
 from edgelut.http import HttpTable
-
 from tests.api.support import TARGET, entry
 
 EDGELUT = [sys.executable, "-c", "from edgelut.cli import main; main()", "serve"]
