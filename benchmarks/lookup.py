@@ -97,22 +97,30 @@ def uses(store: SqlStore, devices: int, random_: random.Random) -> dict[str, Cal
     }
 
 
-def timed(use: Callable[[], object]) -> tuple[float, float]:
-    """Return the p50 and p99 of many calls, in milliseconds."""
-    taken = []
+def timed(pair: tuple[Callable[[], object], Callable[[], object]]) -> list[tuple[float, float]]:
+    """Return the p50 and p99 of each use, in milliseconds; called in turn, so that both see the same load of the machine."""
+    taken: list[list[float]] = [[], []]
     for _ in range(TIMES + 20):
-        start = time.perf_counter()
-        use()
-        taken.append((time.perf_counter() - start) * 1e3)
-    cuts = statistics.quantiles(taken[20:], n=100)
-    return cuts[49], cuts[98]
+        for use, times in zip(pair, taken, strict=True):
+            start = time.perf_counter()
+            use()
+            times.append((time.perf_counter() - start) * 1e3)
+    cuts = [statistics.quantiles(times[20:], n=100) for times in taken]
+    return [(cut[49], cut[98]) for cut in cuts]
 
 
-def measure(rows: int, seed: int, folder: Path) -> dict[str, tuple[float, float]]:
-    """Return the p50 and p99 of each use in a new table of that many rows."""
-    with open_store(f"sqlite:///{folder / f'{rows}.db'}", migrate=True) as store:
-        fill(store, rows)
-        return {name: timed(use) for name, use in uses(store, shape(rows)[1], random.Random(seed)).items()}
+def opened(rows: int, folder: Path) -> SqlStore:
+    """Return a new table of that many rows."""
+    store = open_store(f"sqlite:///{folder / f'{rows}.db'}", migrate=True)
+    fill(store, rows)
+    return store
+
+
+def measure(rows: int, seed: int, folder: Path) -> dict[str, list[tuple[float, float]]]:
+    """Return the p50 and p99 of each use in a small table and in one of that many rows."""
+    with opened(SMALL, folder) as small, opened(rows, folder) as large:
+        pairs = [uses(store, shape(size)[1], random.Random(seed)) for store, size in ((small, SMALL), (large, rows))]
+        return {name: timed((pairs[0][name], pairs[1][name])) for name in pairs[0]}
 
 
 def main() -> None:
@@ -121,14 +129,12 @@ def main() -> None:
     arguments.add_argument("--rows", type=int, default=1_000_000, help="rows of the large table (default: 1000000)")
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        small = measure(SMALL, options.seed, Path(folder))
         start = time.perf_counter()
-        large = measure(options.rows, options.seed, Path(folder))
+        measured = measure(options.rows, options.seed, Path(folder))
         print(f"filled and timed {options.rows:,} rows in {time.perf_counter() - start:.0f} s")
         size = sum(file.stat().st_size for file in Path(folder).glob(f"{options.rows}.db*"))
     figures = [Figure("SQLite file a row", size / options.rows, "bytes")]
-    for name, (p50, p99) in large.items():
-        before, before_p99 = small[name]
+    for name, ((before, before_p99), (p50, p99)) in measured.items():
         ratio = p50 / before
         figures += [
             Figure(f"{name}: p50 at {options.rows:,} rows", p50, "ms", baseline=before),
