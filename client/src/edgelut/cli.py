@@ -10,15 +10,16 @@ import sys
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Protocol, cast
+from typing import Annotated, Any, cast
 
 import typer
 from rich.console import Console
 
 from . import exits, wire
 from .errors import BackendMissing, EdgelutError, InvalidSpec, LatencyNotFound
-from .query import Page, Query
+from .query import Query
 from .render import entries_table, pivot_table
+from .table import Searchable
 from .types import Entry, Params
 
 app = typer.Typer(
@@ -42,13 +43,6 @@ Device = Annotated[str | None, typer.Option(help="Device, such as host.")]
 Runtime = Annotated[str | None, typer.Option(help="Runtime, such as onnxruntime-cpu.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.")]
-
-
-class Searchable(Protocol):
-    """A table that can be filtered: SQL, REST, snapshot, memory."""
-
-    def search(self, query: Query) -> Page:
-        """Return one page of the current rows that match."""
 
 
 @app.command()
@@ -89,6 +83,7 @@ def get(
 
 @app.command()
 def table(
+    what: Annotated[str, typer.Argument(metavar="[check]", help="check: say what speaks against the table.")] = "show",
     device: Device = None,
     runtime: Runtime = None,
     precision: Precision = None,
@@ -97,12 +92,19 @@ def table(
     source: From = None,
     as_json: Json = False,
 ) -> None:
-    """Show the whole table: one line a block, one column a target."""
+    """Show the whole table: one line a block, one column a target; or check it."""
+    if what not in ("show", "check"):
+        raise InvalidSpec(f"table {what!r}: write 'edgelut table' or 'edgelut table check'")
     query = Query(block=block, device=device, runtime=runtime, precision=precision, threads=threads, limit=1000)
     found = _search(source, query)
     if not found:
         raise LatencyNotFound("the table has no such rows; fill it with 'edgelut profile efficientformer-l1'")
-    _print(found, as_json, pivot=True)
+    if what == "check":
+        _print_check(found, as_json)
+    else:
+        _print(found, as_json, pivot=True)
+        if not as_json:
+            _print_quality(found, source)
 
 
 @app.command()
@@ -132,14 +134,19 @@ def parse_params(texts: list[str] | None) -> Params:
     return Params(params)
 
 
+def open_searchable(location: str | None) -> Searchable:
+    """Open the table at a location; without one, EDGELUT_URL or the local database."""
+    from .settings import default_source
+    from .sources import open_source
+
+    return cast("Searchable", open_source(location or default_source()))
+
+
 def _search(location: str | None, query: Query) -> list[Entry]:
     """Return every match, page after page."""
     from dataclasses import replace
 
-    from .settings import default_source
-    from .sources import open_source
-
-    source = cast("Searchable", open_source(location or default_source()))
+    source = open_searchable(location)
     entries: list[Entry] = []
     while True:
         page = source.search(query)
@@ -178,8 +185,35 @@ def _print(entries: list[Entry], as_json: bool, pivot: bool) -> None:
         Console().print(pivot_table(entries) if pivot else entries_table(entries))
 
 
+def _print_quality(entries: list[Entry], location: str | None) -> None:
+    """Print how far sums are off, for each target that has measured networks."""
+    from .cli_network import quality_line
+    from .quality import quality
+
+    source = open_searchable(location)
+    for target in sorted({entry.target for entry in entries if entry.spec.kind == "network"}, key=str):
+        Console().print(quality_line(quality(source, target)), highlight=False, soft_wrap=True)
+
+
+def _print_check(entries: list[Entry], as_json: bool) -> None:
+    """Print what speaks against the table and what to type; exit 1 where something does."""
+    from .check import check
+    from .render import check_lines
+
+    checks = check(entries)
+    if as_json:
+        sys.stdout.write(wire.encode(checks).decode() + "\n")
+    else:
+        for line in check_lines(checks):
+            Console().print(line, highlight=False, soft_wrap=True)
+    raise typer.Exit(exits.OK if all(found.good for found in checks) else exits.FAILED)
+
+
 def _add_commands() -> None:
     """Join the commands of what else is installed: the profiler's, the service's, the database's."""
+    from .cli_network import app as network_app
+
+    app.add_typer(network_app)
     for point in sorted(entry_points(group="edgelut.commands"), key=lambda point: point.name):
         try:
             found: typer.Typer = point.load()
@@ -208,15 +242,18 @@ def main() -> None:
         _fail(str(error), exits.code_of(error))
     except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", exits.INTERRUPTED)
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output has gone, as `| head` does
-        raise SystemExit(exits.OK) from None
+    except SystemExit as ended:
+        if isinstance(ended.__context__, BrokenPipeError):  # the reader of our output has gone, as `| head` does
+            raise SystemExit(exits.OK) from None
+        raise
     except Exception as error:
         said = getattr(error, "format_message", None)  # the parser's complaints, whatever package they come from
         if said is None:
             raise
         _fail(said(), exits.USAGE)
     else:
+        if code == exits.INTERRUPTED:  # what the parser makes of Ctrl-C
+            _fail("interrupted", exits.INTERRUPTED)
         raise SystemExit(code if isinstance(code, int) else exits.OK)
 
 

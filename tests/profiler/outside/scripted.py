@@ -2,8 +2,8 @@
 
 A file is named by what happens, and by the width of the block that it happens to: `die-16` kills the process once, in the next
 burst; `always-die-16` in every call; `fail-16` raises Unsupported; `boom-16` raises what pickle cannot restore; `noisy-16` gives
-other times in every burst; `hold-16` waits for whoever opens it, in the next burst (a FIFO); `version` holds the runtime's
-version; `times` is where bursts are counted, one line each.
+other times in every burst; `hold-16` holds the number of a burst that writes into the FIFO `held-16` and then waits for a writer
+of the FIFO `until-16`; `version` holds the runtime's version; `times` is where bursts are counted, one line each.
 """
 
 from __future__ import annotations
@@ -51,12 +51,9 @@ class ScriptedSession(Session):
 
     def _burst(self) -> None:
         self._bursts += 1
-        if self._says("hold"):
-            self._file("hold").rename(self._file("held"))
-            with self._file("held").open():
-                pass  # the other end is open: whoever did that has seen us
-            with self._file("until").open():
-                pass
+        if self._says("hold") and self._bursts == int(self._file("hold").read_text()):
+            self._file("held").write_text("here")
+            self._file("until").read_text()
         if self._says("die"):
             self._file("die").unlink()
             os.kill(os.getpid(), signal.SIGKILL)

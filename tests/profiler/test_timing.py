@@ -1,0 +1,94 @@
+"""The tasks of a timing worker, called in this process with the runtime whose times are known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgelut.errors import ArtifactCorrupted, BackendMissing, Unsupported
+from edgelut.types import Target
+from profiler import timing
+
+NULL = Target("null", "null")
+SHAPES = {"x": (1, 4, 5, 5)}
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> str:
+    file = tmp_path / "artifact.json"
+    file.write_text(json.dumps({"module": "x", "inputs": {"x": [1, 4, 5, 5]}}))
+    return str(file)
+
+
+def test_opening_says_what_was_loaded_and_how_long_a_call_takes(artifact: str) -> None:
+    opened = timing.open_session(1, artifact, NULL, SHAPES)
+    assert (opened.call_ns, opened.loaded.unit, opened.loaded.load_ns) == (1100, "cpu", 1000)
+    assert opened.peak_memory_bytes is None or opened.peak_memory_bytes >= 0
+    timing.close_session(1)
+
+
+def test_a_burst_has_the_samples_asked_for_each_of_inner_calls(artifact: str) -> None:
+    timing.open_session(2, artifact, NULL, SHAPES)
+    for warmups in (0, 2):
+        burst = timing.time_session(2, warmups, samples=5, inner=3)
+        assert burst.wall_ns == burst.cpu_ns == (3300,) * 5
+    timing.close_session(2)
+
+
+def test_a_closed_session_is_gone_and_closing_it_again_is_harmless(artifact: str) -> None:
+    timing.open_session(3, artifact, NULL, SHAPES)
+    timing.close_session(3)
+    timing.close_session(3)
+    with pytest.raises(KeyError):
+        timing.time_session(3, 0, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (Target("null", "null", "fp16"), "fp32 on cpu"),
+        (Target("null", "null", "fp32", 1, "gpu"), "not fp32 on gpu"),
+        (Target("null", "coreml-mil"), "never gives a latency"),
+    ],
+)
+def test_what_a_runtime_cannot_do_is_refused(artifact: str, target: Target, said: str) -> None:
+    with pytest.raises(Unsupported, match=said):
+        timing.open_session(4, artifact, target, SHAPES)
+    assert 4 not in timing._sessions
+
+
+def test_an_artifact_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "artifact.json").write_text("{")
+    with pytest.raises(ArtifactCorrupted):
+        timing.open_session(5, str(tmp_path / "artifact.json"), NULL, SHAPES)
+
+
+def test_facts_hold_machine_versions_and_the_environment_that_the_runtime_asks_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    facts = timing.facts("null", "null")
+    assert facts["device_model"] == "null" and facts["runtime_version"] == "1" and facts["reference"] >= 1  # type: ignore[operator]
+    assert not [name for name in facts if name.startswith("env_")]
+    timing.facts("host", "onnxruntime-cpu")  # its import sets the variable too
+    monkeypatch.setenv("ORT_DISABLE_TELEMETRY", "seen")
+    assert timing.facts("host", "onnxruntime-cpu")["env_ORT_DISABLE_TELEMETRY"] == "seen"
+
+
+def test_unknown_backends_list_those_there_are() -> None:
+    with pytest.raises(BackendMissing, match=r"no runtime 'nought'; there are .*null"):
+        timing.facts("null", "nought")
+    with pytest.raises(BackendMissing, match="no device 'nought'; there are host, null"):
+        timing.settle("nought", 1.0)
+
+
+def test_the_reference_kernel_is_timed_on_both_clocks() -> None:
+    burst = timing.time_reference(1, 4)
+    assert len(burst.wall_ns) == len(burst.cpu_ns) == 4 and min(burst.wall_ns) > 0
+
+
+def test_inputs_are_the_same_in_every_process() -> None:
+    first, second = timing._inputs({"x": (2, 3), "y": (1,)}), timing._inputs({"y": (1,), "x": (2, 3)})
+    assert first["x"].tobytes() == second["x"].tobytes() and first["x"].dtype == "float32"
+    assert abs(float(first["x"][0, 0]) - 1.117622) < 1e-6
