@@ -62,6 +62,12 @@ def profile(
     option: ExportOption = None,
     half_width: Annotated[float, typer.Option(min=0.001, max=0.5, help="A row is done at this half-width.")] = 0.02,
     max_rounds: Annotated[int, typer.Option(min=2, help="A row ends after so many rounds, in doubt or not.")] = 30,
+    alone: Annotated[
+        bool, typer.Option("--alone", help="Without the chains, contexts and cold runs that make sums hold.")
+    ] = False,
+    whole: Annotated[bool, typer.Option("--whole", help="Measure the presets as whole networks too.")] = False,
+    random_networks: Annotated[int, typer.Option(min=0, help="Measure so many random networks too.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of random networks and of the order of rounds.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Measure known rows again.")] = False,
     database: Annotated[str | None, typer.Option(help="Database URL.  [default: $EDGELUT_DATABASE_URL]")] = None,
     home: Home = None,
@@ -72,13 +78,22 @@ def profile(
     Ctrl-C stops it; the same command goes on where it stopped.
     """
     from edgelut import settings
+    from edgelut.slopes import with_needs
 
+    from . import presets
     from .plan import Policy
     from .sweep import run_sweep
 
     specs = _specs(preset, block, width, width_out, resolution, batch, param)
-    points = _points(specs, device, runtime, precision, threads, format_, option)
-    policy = Policy(half_width=half_width, max_rounds=max_rounds, min_rounds=min(Policy().min_rounds, max_rounds))
+    networks = [
+        *(presets.whole(name) for name in preset or () if whole),
+        *presets.random_networks(random_networks, seed),
+    ]
+    specs = presets.with_networks(specs, networks)
+    points = _points(specs if alone else with_needs(specs), device, runtime, precision, threads, format_, option)
+    policy = Policy(
+        half_width=half_width, max_rounds=max_rounds, min_rounds=min(Policy().min_rounds, max_rounds), seed=seed
+    )
     root = (home or settings.home()).resolve()
     with _open(database, root) as store, _Watcher(len(points), quiet=as_json) as watcher, _terminable():
         result = run_sweep(points, store, root, policy, again=again, observer=watcher.observer)

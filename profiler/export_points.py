@@ -23,7 +23,7 @@ class Export(Protocol):
     """What is exported: a point, or a line of `edgelut export`."""
 
     @property
-    def spec(self) -> BlockSpec: ...
+    def artifact_spec(self) -> BlockSpec: ...
     @property
     def format(self) -> str: ...
     @property
@@ -70,7 +70,7 @@ class ExportPool:
             found: tuple[Stored, bool] = worker.call(
                 "export",
                 TIMEOUT_S,
-                spec=export.spec,
+                spec=export.artifact_spec,
                 format=export.format,
                 precision=export.precision,
                 options=dict(export.options),

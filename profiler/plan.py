@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
+from edgelut.sequences import COLD, blocks_of, label
 from edgelut.types import BlockSpec, Params, Target, digest
 
 T = TypeVar("T")
@@ -26,6 +27,7 @@ class Policy:
     max_rounds: int = 30
     half_width: float = 0.02  # a row is done when its bootstrap half-width is this small
     drift: float = 0.05  # a reference that moves by more between the halves of a sweep makes its rows doubtful
+    cold_samples: int = 2  # of a cold row in a round: each is preceded by a flush that takes longer than the call
     seed: int = 0  # of the random order of the rounds
 
     def inner(self, call_ns: float) -> int:
@@ -57,8 +59,18 @@ class Point:
         """The precision that the artifact is exported in: the target's."""
         return self.target.precision
 
+    @property
+    def artifact_spec(self) -> BlockSpec:
+        """What is exported: a cold block is the block itself."""
+        return blocks_of(self.spec)[0] if self.is_cold else self.spec
+
+    @property
+    def is_cold(self) -> bool:
+        """Whether caches are flushed before each call."""
+        return self.spec.kind == COLD.name
+
     def __str__(self) -> str:
-        return f"{self.spec} on {self.target}"
+        return f"{label(self.spec)} on {self.target}"
 
 
 def plan_key(points: Sequence[Point], policy: Policy) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 
-from edgelut import MB3D, MB4D, BlockSpec, InvalidSpec
-from edgelut.efficientformer import CONFIGS, get_config, network
+from edgelut import MB3D, MB4D, BlockSpec, InvalidSpec, NetworkSpec
+from edgelut.efficientformer import CONFIGS, Config, get_config, network
+from edgelut.sequences import network_spec
 
 
 def names() -> list[str]:
@@ -22,6 +24,36 @@ def get(name: str) -> list[BlockSpec]:
         return _distinct(network(get_config(name)).blocks)
     except InvalidSpec as error:
         raise InvalidSpec(f"no preset {name!r}; there are {', '.join(names())}") from error
+
+
+def whole(name: str) -> NetworkSpec:
+    """Return the whole network of a preset; raise InvalidSpec, which lists the networks."""
+    return network(get_config(name))
+
+
+def random_networks(count: int, seed: int) -> list[NetworkSpec]:
+    """Return distinct random networks of EfficientFormer's shape: depths, widths and number of MB3D drawn by the seed.
+
+    Widths come from a grid of three a stage around L1's, so that networks share blocks and the table they need stays small.
+    """
+    draw = random.Random(seed)
+    found: dict[str, NetworkSpec] = {}
+    while len(found) < count:
+        depths = (draw.randint(1, 4), draw.randint(1, 4), draw.randint(2, 8), draw.randint(2, 6))
+        widths = (draw.choice(GRID[0]), draw.choice(GRID[1]), draw.choice(GRID[2]), draw.choice(GRID[3]))
+        config = Config(widths, depths, draw.randint(0, depths[3] + (draw.random() < 0.3) * depths[2]))
+        drawn = network(config)
+        found.setdefault(drawn.key, drawn)
+    return list(found.values())
+
+
+def with_networks(specs: Sequence[BlockSpec], networks: Sequence[NetworkSpec]) -> list[BlockSpec]:
+    """Return specs, the networks as wholes, and every block that their sums need."""
+    blocks = [block for drawn in networks for block in drawn.blocks]
+    return _distinct([*specs, *blocks, *map(network_spec, networks)])
+
+
+GRID = ((32, 48, 64), (64, 96, 128), (160, 224, 320), (320, 448, 512))
 
 
 def _demo() -> Iterable[BlockSpec]:

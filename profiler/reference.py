@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 HIDDEN, WIDTH, TOKENS = 1792, 448, 49  # the first product of an MB3D's MLP: 39 MFLOP through 3 MiB of weights
+FLUSH_BYTES = 96 << 20  # more than the last cache of today's phones, laptops and most servers has for one core
 VERSION = 1
 
 
@@ -21,3 +22,9 @@ def kernel() -> Callable[[], object]:
     tokens = rng.standard_normal((WIDTH, TOKENS), dtype=np.float32)
     out = np.empty((HIDDEN, TOKENS), np.float32)
     return lambda: np.matmul(weights, tokens, out=out)
+
+
+def flusher() -> Callable[[], object]:
+    """Return what fills the caches with other data: one pass of reads and writes over memory."""
+    buffer = np.zeros(FLUSH_BYTES // 4, np.float32)
+    return lambda: np.add(buffer, 1.0, out=buffer)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from backends import registry
-from edgelut.errors import InvalidSpec, Unsupported
+from edgelut.errors import BackendMissing, InvalidSpec, Unsupported
+from edgelut.sequences import label
 from edgelut.types import BlockSpec, Params, Scalar, Target
 from supernet import blocks
 
@@ -93,14 +94,23 @@ class ExportRequest:
     precision: str
     options: Params = field(default_factory=Params)
 
+    @property
+    def artifact_spec(self) -> BlockSpec:
+        """What is exported."""
+        return self.spec
+
     def __str__(self) -> str:
-        return f"{self.spec} as {self.format} {self.precision}"
+        return f"{label(self.spec)} as {self.format} {self.precision}"
 
 
 def exports(
     specs: Sequence[BlockSpec], formats: Sequence[str], precisions: Sequence[str], options: Mapping[str, Scalar]
 ) -> list[ExportRequest]:
     """Return every combination, each format in its first precision where none is asked for; raise BackendMissing."""
+    known = registry.names("exporters")
+    for name in formats:
+        if name not in known:
+            raise BackendMissing(f"no exporter {name!r}; there are {', '.join(known)}")
     return [
         ExportRequest(spec, format_, precision, Params(options))
         for format_ in formats

@@ -81,6 +81,7 @@ class Group:
         self._live: list[_Row] = []
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._deaths = 0
+        self._ledger = context.ledger
 
     def measure(self) -> None:
         """Measure until every row is done or failed."""
@@ -136,12 +137,14 @@ class Group:
             for row, entry in zip(rows, found, strict=True):
                 if entry is not None and self._is_known(row, entry):
                     self._live.remove(row)
+                    self._ledger.drop(row.point)
                     self._context.result.known.append(entry)
                     self._context.observer.known(row.point, entry)
 
     def _is_known(self, row: _Row, entry: Entry) -> bool:
         return (
             entry.latency.stable
+            and not self._ledger.completes(row.point, entry)
             and entry.provenance.get("conditions") == self._lanes[row.lane].conditions
             and entry.provenance.get("artifact_sha256") == row.stored.artifact.sha256
         )
@@ -171,7 +174,8 @@ class Group:
             shapes=row.stored.shapes,
         )
         assert row.opened is not None
-        row.inner = row.runs[0].inner if row.runs else self._policy.inner(row.opened.call_ns)
+        once = row.point.is_cold
+        row.inner = row.runs[0].inner if row.runs else 1 if once else self._policy.inner(row.opened.call_ns)
 
     def _attempt(self, row: _Row, step: object) -> None:
         """Do one step for a row; what it raises ends the row, not the sweep."""
@@ -233,17 +237,8 @@ class Group:
     def _burst(self, row: _Row, round_: int) -> None:
         assert row.opened is not None
         lane = self._lanes[row.lane]
-        samples = self._policy.samples(row.opened.call_ns, row.inner)
-        calls = samples * row.inner + self._policy.warmups
         started = datetime.now(UTC)
-        timing: Timing = lane.worker.call(
-            "time_session",
-            60 + 50 * calls * row.opened.call_ns / 1e9,
-            number=row.number,
-            warmups=self._policy.warmups,
-            samples=samples,
-            inner=row.inner,
-        )
+        timing = self._time(row, row.opened.call_ns)
         row.pending = Run(
             spec=row.point.spec,
             target=row.point.target,
@@ -253,7 +248,7 @@ class Group:
             wall_ns=timing.wall_ns,
             cpu_ns=timing.cpu_ns,
             inner=row.inner,
-            warmups=self._policy.warmups,
+            warmups=0 if row.point.is_cold else self._policy.warmups,
             reference_ns=0.0,
             started_at=started,
             facts=lane.facts,
@@ -262,6 +257,17 @@ class Group:
             compile_ns=row.opened.loaded.compile_ns,
             peak_memory_bytes=row.opened.peak_memory_bytes,
         )
+
+    def _time(self, row: _Row, call_ns: int) -> Timing:
+        worker, policy = self._lanes[row.lane].worker, self._policy
+        samples = policy.cold_samples if row.point.is_cold else policy.samples(call_ns, row.inner)
+        timeout_s = 60 + 50 * (samples * row.inner + policy.warmups) * call_ns / 1e9
+        if row.point.is_cold:
+            timing: Timing = worker.call("time_cold", timeout_s, number=row.number, samples=samples)
+            return timing
+        burst = {"warmups": policy.warmups, "samples": samples, "inner": row.inner}
+        timing = worker.call("time_session", timeout_s, number=row.number, **burst)
+        return timing
 
     def _store(self) -> None:
         """Store a round in one transaction: a sweep that is killed loses the round it was in and no other."""
@@ -279,16 +285,14 @@ class Group:
 
     def _close_done(self) -> None:
         """Turn rows whose interval is narrow enough into entries."""
-        for row in [row for row in self._live if row.runs and is_done(row.rounds, self._policy)]:
+        for row in [row for row in self._live if row.runs and is_done(row.rounds, self._policy, row.point.is_cold)]:
             self._attempt(row, self._finish)
+        self._ledger.release()
 
     def _finish(self, row: _Row) -> None:
-        entry = self._entry(row)
-        current = self._context.store.put_many((entry,))[0]
+        self._ledger.add(row.point, self._entry(row))
         self._live.remove(row)
         self._lanes[row.lane].worker.call("close_session", number=row.number)
-        self._context.result.measured.append(entry)
-        self._context.observer.row(row.point, entry, current)
 
     def _entry(self, row: _Row) -> Entry:
         summary = summarise(row.runs, self._policy)
@@ -315,6 +319,8 @@ class Group:
 
     def _rounds_left(self, row: _Row) -> int:
         have = len(row.runs)
+        if row.point.is_cold:
+            return max(1, self._policy.min_rounds - have)
         if have < 3:
             return self._policy.min_rounds - have
         needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2

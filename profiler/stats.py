@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgelut.errors import UnlikeRuns
+from edgelut.sequences import COLD
 from edgelut.types import Clock, Latency, Run
 
 from .plan import Policy
@@ -70,19 +71,22 @@ def half_width(rounds: Sequence[Floats]) -> float:
     return (high - low) / 2 / middle if middle else math.inf
 
 
-def is_done(rounds: Sequence[Floats], policy: Policy) -> bool:
-    """Say whether a row needs no further round."""
-    if len(rounds) >= policy.max_rounds:
+def is_done(rounds: Sequence[Floats], policy: Policy, is_cold: bool = False) -> bool:
+    """Say whether a row needs no further round; a cold one bounds a sum from above and need not be narrow."""
+    if len(rounds) >= policy.max_rounds or (is_cold and len(rounds) >= policy.min_rounds):
         return True
     return len(rounds) >= policy.min_rounds and half_width(rounds) <= policy.half_width
 
 
 def drift(reference: Sequence[float]) -> float:
-    """Return by how much the reference moved between the halves of a sweep, relative to the first half."""
+    """Return by how much the reference moved between the halves of a sweep, relative to the first half.
+
+    Lower quartiles are compared: like the rows' p10 they see the machine's speed, and not how often it was interrupted.
+    """
     half = len(reference) // 2
     if half < 2:
         return 0.0
-    first, second = np.median(reference[:half]), np.median(reference[half:])
+    first, second = np.quantile(reference[:half], 0.25), np.quantile(reference[half:], 0.25)
     return float(abs(second - first) / first) if first > 0 else 0.0
 
 
@@ -120,7 +124,7 @@ def summarise(runs: Sequence[Run], policy: Policy) -> Summary:
         load_ns=_median(run.load_ns for run in ordered),
         compile_ns=_median(run.compile_ns for run in ordered),
         peak_memory_bytes=_median(run.peak_memory_bytes for run in ordered),
-        doubts=tuple(_doubts(rounds, reference, policy)),
+        doubts=tuple(_doubts(rounds, reference, policy, ordered[0].spec.kind == COLD.name)),
     )
     return Summary(latency, p10(np.asarray(reference)) if reference else 0.0)
 
@@ -143,13 +147,13 @@ def _differences(one: Run, other: Run) -> str:
     return ", ".join(f"{name} ({a.get(name)} and {b.get(name)})" for name in names)
 
 
-def _doubts(rounds: Sequence[Floats], reference: Sequence[float], policy: Policy) -> list[str]:
+def _doubts(rounds: Sequence[Floats], reference: Sequence[float], policy: Policy, is_cold: bool) -> list[str]:
     """Say what speaks against a row, in words that name the figure."""
     doubts = []
     if len(rounds) < policy.min_rounds:
         doubts.append(f"too few rounds: {len(rounds)} of {policy.min_rounds}")
     width = half_width(rounds)
-    if width > policy.half_width:
+    if width > policy.half_width and not is_cold:
         doubts.append(f"half-width {width:.1%} not down to {policy.half_width:.0%} after {len(rounds)} rounds")
     moved = drift(reference)
     if moved > policy.drift:

@@ -13,12 +13,13 @@ from edgelut.types import Entry
 
 from .artifacts import Stored
 from .export_points import ExportPool
+from .ledger import Ledger
 from .lock import device_lock
 from .observer import Observer
 from .plan import Point, Policy, describe, plan_key
 from .rounds import Group
 
-GROUP_BYTES = 2 << 30  # of artifacts held open at a time
+GROUP_BYTES = 1 << 30  # of artifacts held open at a time; a runtime holds about twice that
 
 
 @dataclass(slots=True)
@@ -41,11 +42,17 @@ class SweepContext:
     observer: Observer
     result: SweepResult
     again: bool
+    points: Sequence[Point]
+    ledger: Ledger = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self, self.points)
 
     def fail(self, point: Point, error: EdgelutError) -> None:
         """Store why a point could not be measured, and go on."""
         failure = Failure(self.id, point.spec, point.target, f"{type(error).__name__}: {error}", datetime.now(UTC))
         self.store.put_failure(failure)
+        self.ledger.drop(point)
         self.result.failures.append(failure)
         self.observer.failed(point, str(error))
 
@@ -64,8 +71,9 @@ def run_sweep(
     A sweep of the same plan that was cut off goes on. Rows known under the same conditions and artifact are not measured
     again unless `again`. Raises StorageError, DeviceBusy; what one point raises is stored as its failure.
     """
+    points = _doubtful_first(points, store)
     started = store.start_sweep(plan_key(points, policy), describe(points, policy))
-    context = SweepContext(started.id, store, policy, observer or Observer(), SweepResult(started.id), again)
+    context = SweepContext(started.id, store, policy, observer or Observer(), SweepResult(started.id), again, points)
     finished = False
     try:
         stored = _export(points, context, home / "artifacts")
@@ -76,6 +84,16 @@ def run_sweep(
     finally:
         store.finish_sweep(started.id, "done" if finished else "interrupted")
     return context.result
+
+
+def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:
+    """Put the points whose current row is in doubt first, so that they are in the first group."""
+    doubtful = set()
+    for target in {point.target for point in points}:
+        specs = [point.spec for point in points if point.target == target]
+        found = store.find_many(specs, target)
+        doubtful |= {(target, entry.spec) for entry in found if entry is not None and not entry.latency.stable}
+    return sorted(points, key=lambda point: (point.target, point.spec) not in doubtful)
 
 
 def _export(points: Sequence[Point], context: SweepContext, root: Path) -> dict[Point, Stored]:

@@ -92,6 +92,18 @@ def time_session(number: int, warmups: int, samples: int, inner: int) -> Timing:
     return session.time(samples, inner)
 
 
+def time_cold(number: int, samples: int) -> Timing:
+    """Time single calls, each after the caches were filled with something else."""
+    session = _sessions[number].session
+    wall: tuple[int, ...] = ()
+    cpu: tuple[int, ...] = ()
+    for _ in range(samples):
+        _flush()()
+        timing = session.time(1)
+        wall, cpu = wall + timing.wall_ns, cpu + timing.cpu_ns
+    return Timing(wall, cpu)
+
+
 def time_reference(warmups: int, samples: int) -> Timing:
     """Time the reference kernel."""
     call = _reference()
@@ -113,6 +125,7 @@ def now() -> float:
 
 
 _reference = cache(reference.kernel)
+_flush = cache(reference.flusher)
 
 
 def _inputs(shapes: Mapping[str, Sequence[int]]) -> dict[str, Array]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.table import Table
 
+from .check import TableCheck
+from .sequences import SEQUENCES, blocks_of, label, repeats
 from .types import Entry, Target
 
 
@@ -27,6 +29,40 @@ def milliseconds(entry: Entry) -> str:
     if entry.kind != "measured":
         text += f" {entry.kind}"
     return text if latency.stable else f"{text} ?"
+
+
+def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
+    """Say what speaks against a table, target by target, and what to type."""
+    for found in checks:
+        yield f"{short(found.target)}: {found.rows} rows, {'good' if found.good else 'to be measured again:'}"
+        for entry in found.doubtful:
+            yield f"  in doubt: {label(entry.spec)}: {'; '.join(entry.latency.doubts)}"
+        if len(found.conditions) > 1:
+            counts = ", ".join(f"{rows} under {key[:8] or 'unknown'}" for key, rows in found.conditions)
+            yield f"  measured under {len(found.conditions)} conditions: {counts}"
+        for entry in found.unlike:
+            yield f"  other conditions: {label(entry.spec)}"
+        for spec in found.incomplete:
+            yield f"  without chain or context: {label(spec)}"
+        for command in again_commands(found):
+            yield f"  $ {command}"
+
+
+def again_commands(found: TableCheck) -> list[str]:
+    """Return the commands that measure again what a check found, one a kind and resolution."""
+    groups: dict[tuple[str, int], set[int]] = {}
+    for spec in found.again:
+        for block in blocks_of(spec):
+            if repeats(block):
+                groups.setdefault((block.kind, block.resolution), set()).add(block.width_in)
+    target = found.target
+    where = (
+        f"--device {target.device} --runtime {target.runtime} --precision {target.precision} --threads {target.threads}"
+    )
+    return [
+        f"edgelut profile --block {kind} --width {','.join(map(str, sorted(widths)))} --resolution {resolution} {where}"
+        for (kind, resolution), widths in sorted(groups.items())
+    ]
 
 
 def entries_table(entries: Iterable[Entry]) -> Table:
@@ -62,6 +98,8 @@ def pivot_table(entries: Sequence[Entry]) -> Table:
     rows: dict[tuple[str, int, int, int, int, str], dict[Target, Entry]] = {}
     for entry in entries:
         spec = entry.spec
+        if spec.kind in SEQUENCES:  # chains and cold rows are folded into their blocks' rows; networks have a command
+            continue
         key = (spec.kind, spec.width_in, spec.width_out, -spec.resolution, spec.batch, spec.key)
         rows.setdefault(key, {})[entry.target] = entry
     for key in sorted(rows):

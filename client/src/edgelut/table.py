@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
 
 from .errors import LatencyNotFound
 from .query import Page, Query, search_entries
@@ -36,6 +37,16 @@ class LatencySource(ABC):
         if missing:
             raise LatencyNotFound(_lacks(missing, target))
         return [entry for entry in found if entry is not None]
+
+
+class Searchable(Protocol):
+    """A source that can be filtered too: SQL, REST, snapshot, memory."""
+
+    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the current row of each spec on the target, in order; None where there is none."""
+
+    def search(self, query: Query) -> Page:
+        """Return one page of the current rows that match."""
 
 
 class LatencyTable(LatencySource):

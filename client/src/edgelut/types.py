@@ -45,7 +45,14 @@ class Params(Mapping[str, Scalar]):
     __slots__ = ("_items",)
 
     def __init__(self, items: Mapping[str, Any] | None = None) -> None:
-        self._items = tuple(sorted((str(name), plain(value)) for name, value in (items or {}).items()))
+        if isinstance(items, Params):
+            self._items: tuple[tuple[str, Scalar], ...] = items._items
+        else:
+            self._items = tuple(sorted((str(name), plain(value)) for name, value in (items or {}).items()))
+
+    def as_dict(self) -> dict[str, Scalar]:
+        """Return a plain dict, names in order."""
+        return dict(self._items)
 
     def __getitem__(self, name: str) -> Scalar:
         for key, value in self._items:
@@ -71,7 +78,7 @@ class Params(Mapping[str, Scalar]):
         return f"Params({dict(self._items)!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Params, (dict(self._items),)
+        return Params, (self.as_dict(),)
 
 
 def _positive(what: str, value: object) -> int:
@@ -114,7 +121,7 @@ class BlockSpec:
             "width_out": self.width_out,
             "resolution": self.resolution,
             "batch": self.batch,
-            "params": dict(self.params),
+            "params": self.params.as_dict(),
         }
 
     def __str__(self) -> str:

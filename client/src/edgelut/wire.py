@@ -40,7 +40,7 @@ def decode(type_: type[T], data: bytes | str) -> T:
 
 def _encode(value: Any) -> Any:
     if isinstance(value, Params):
-        return dict(value)
+        return value.as_dict()
     raise NotImplementedError(f"{type(value).__name__} has no JSON form")
 
 
