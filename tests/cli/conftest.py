@@ -17,7 +17,7 @@ import pytest
 from db.engine import SqlStore, open_store
 from edgelut import MB3D, MB4D, Target, cli
 from edgelut.testing import make_entry
-from profiler import export_points, rounds
+from profiler import export_points, rounds, timing
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
 
 EDGELUT = Path(sys.executable).parent / "edgelut"
@@ -62,6 +62,7 @@ def edgelut(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(export_points, "TASKS", f"{OUTSIDE}.exporting")
     monkeypatch.setattr(export_points, "Worker", InlineWorker)
     monkeypatch.setattr(rounds, "Worker", InlineWorker)
+    monkeypatch.setattr(timing, "_reference", lambda: int)  # the real one would use every core of this process
 
     def run(*argv: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["edgelut", *argv])
