@@ -148,4 +148,4 @@ def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float:
 
 
 def _sign(value: float) -> int:
-    return (value > 0) - (value < 0)
+    return int(value > 0) - int(value < 0)
