@@ -65,7 +65,7 @@ def fill(store: SqlStore, rows: int) -> None:
         raise SystemExit(f"{rows} rows need {count} specs, there are {len(wanted)}")
     targets = [Target(f"null-{number}", "null") for number in range(devices)]
     with writing(store.engine) as connection:
-        of_spec = list(spec_ids(connection, wanted).values())
+        of_spec = sorted(spec_ids(connection, wanted).values())
         of_target = list(target_ids(connection, targets).values())
         lonely = target_ids(connection, [LONELY])[LONELY.key]
     row = {**LATENCY, "kind": "emulated", "clock": "cpu", "doubts": [], "provenance": PROVENANCE, "current": True}

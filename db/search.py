@@ -190,9 +190,14 @@ def _spec_filter(query: Query) -> list[sa.ColumnElement[bool]]:
     return conditions
 
 
-def _has(params: Mapping[str, Scalar], asked: Params) -> bool:
+def _looked_at(query: Query) -> Sequence[sa.Column[Any]]:
+    """Return the column that `_has` looks at, where it will."""
+    return (specs.c.params,) if query.params else ()
+
+
+def _has(row: sa.Row[Any], asked: Params) -> bool:
     """Say whether a spec has the parameters asked for."""
-    return all(name in params and params[name] == value for name, value in asked.items())
+    return not asked or all(name in row.params and row.params[name] == value for name, value in asked.items())
 
 
 def _walk(
@@ -201,14 +206,16 @@ def _walk(
     """Yield the places of the specs that match, from a place on, in order or against it; reads more of them at each step."""
     order = [column.desc() for column in ORDER] if down else list(ORDER)
     for kind in kinds:
-        statement = sa.select(*ORDER, specs.c.params).where(specs.c.kind == kind, *_spec_filter(query)).order_by(*order)
+        statement = (
+            sa.select(*ORDER, *_looked_at(query)).where(specs.c.kind == kind, *_spec_filter(query)).order_by(*order)
+        )
         page, size = statement, FIRST
         if start is not None and start[0] == kind:
             page = statement.where(_beyond(start[1:], down, inclusive=True))
         while True:
             rows = connection.execute(page.limit(size)).all()
             for row in rows:
-                if _has(row.params, query.params):
+                if _has(row, query.params):
                     yield (kind, *row[:5])
             if len(rows) < size:
                 break
@@ -261,11 +268,10 @@ def _from_rows(
         rows += [(spec_id, target_id, entry_id) for spec_id, target_id, entry_id in found]
     places: dict[int, Place] = {}
     for batch in batches(sorted({spec_id for spec_id, _, _ in rows})):
-        listed = sa.select(specs.c.kind, *ORDER, specs.c.params)
-        for row in connection.execute(
-            listed.where(specs.c.id.in_(batch), specs.c.kind.in_(kinds), *_spec_filter(query))
-        ):
-            if _has(row.params, query.params):
+        # Not by kind too: SQLite would take that index and read every spec of the kind.
+        listed = sa.select(specs.c.kind, *ORDER, *_looked_at(query)).where(specs.c.id.in_(batch), *_spec_filter(query))
+        for row in connection.execute(listed):
+            if row.kind in kinds and _has(row, query.params):
                 places[row.id] = (row[0], row[1], row[2], row[3], row[4], row[5])
     hits = sorted(Hit(places[spec_id], target_id, id_) for spec_id, target_id, id_ in rows if spec_id in places)
     return [hit for hit in hits if after is None or hit[:2] > after[:2]]
