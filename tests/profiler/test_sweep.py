@@ -194,18 +194,17 @@ def test_rows_that_kill_the_worker_while_it_is_opened_again_fail_once_each(
     store: SqlStore, home: Path, script: Path
 ) -> None:
     class Sabotage(Watcher):
-        """After the second round, one row dies in its burst and two others in what follows."""
+        """After the second round, one row ends the worker in its burst, and two others each worker that comes after."""
 
         def progress(self, progress: object) -> None:
             super().progress(progress)  # type: ignore[arg-type]
             if len(self.reports) == 2:
-                for name in ("die-8", "always-die-16", "always-die-24"):
-                    (script / name).touch()
+                for width in (8, 16, 24):
+                    (script / f"always-die-{width}").touch()
 
     result = sweep(store, home, points(8, 16, 24, 32), Sabotage())
-    failed = [failure.spec.width_in for failure in result.failures]
-    assert len(failed) == len(set(failed)) and {16, 24} <= set(failed) <= {8, 16, 24}
-    assert 32 in {entry.spec.width_in for entry in result.measured}
+    assert sorted(failure.spec.width_in for failure in result.failures) == [8, 16, 24]
+    assert [entry.spec.width_in for entry in result.measured] == [32]
 
 
 @PROCESSES
