@@ -6,17 +6,17 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from db.engine import open_store
-from edgelut import EMBEDDING, FLAT, HEAD, MB3D, MB4D, STEM, BlockSpec, Entry, Latency, Params, Target
+from edgelut import EMBEDDING, MB3D, MB4D, BlockSpec, Entry, Latency, Params, Run, Target
+from edgelut.efficientformer import get_config, network
 from tests.docs.forks import Commands
 
-# What the documents' commands measure for real; the null runtime and device compute nothing, so it takes seconds.
-MEASURED = ["--block", "MB3D", "--width", "208,224", "--resolution", "14"]
-NOWHERE = ["--runtime", "null", "--device", "null", "--max-rounds", "8"]
+AT = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 CLEARED = ("EDGELUT_DATABASE_URL", "EDGELUT_URL", "EDGELUT_TOKEN", "EDGELUT_HOST", "EDGELUT_PORT", "EDGELUT_LOG_LEVEL")
 
 
@@ -40,12 +40,16 @@ def commands(folder: Path) -> Iterator[Commands]:
 
 
 @pytest.fixture(scope="session")
-def home(folder: Path, environment: dict[str, str], commands: Commands) -> Path:
-    """A data folder whose table has rows of the demo's blocks, and two that were measured with the null device."""
-    done = commands.run(["profile", *MEASURED, *NOWHERE], environment)
-    assert done.code == 0, done.out + done.err
-    with open_store(f"sqlite:///{folder / 'home' / 'edgelut.db'}") as store:
-        store.put_many([_entry(spec, runtime) for spec in _specs() for runtime in ("onnxruntime-cpu", "torchscript-cpu")])
+def home(folder: Path) -> Path:
+    """A data folder whose table has rows of the demo's blocks, one of them with its raw runs."""
+    with open_store(f"sqlite:///{folder / 'home' / 'edgelut.db'}", migrate=True) as store:
+        sweep = store.start_sweep("documents", {"points": 1}).id
+        first = _entry(MB3D.spec(224, 14), "onnxruntime-cpu", sweep)
+        store.put_runs([_run(first, sweep, number) for number in range(8)])
+        store.finish_sweep(sweep, "done")
+        store.put_many([first])
+        runtimes = ("onnxruntime-cpu", "torchscript-cpu")
+        store.put_many([_entry(spec, runtime, sweep) for spec in _specs() for runtime in runtimes])
     return folder / "home"
 
 
@@ -65,12 +69,20 @@ def service(home: Path, environment: dict[str, str]) -> Iterator[str]:
 
 def _specs() -> list[BlockSpec]:
     """The kinds and widths that the documents ask for."""
-    specs = [kind.spec(width, 14) for kind in (MB4D, MB3D) for width in (208, 224, 240)]
+    specs = [*network(get_config("L1")).blocks, EMBEDDING.spec(48, 56, width_out=96)]
+    specs += [kind.spec(width, 14) for kind in (MB4D, MB3D) for width in (208, 224, 240)]
     specs += [kind.spec(width, 7) for kind in (MB4D, MB3D) for width in (432, 448, 464)]
-    return [*specs, STEM.spec(48, 224), EMBEDDING.spec(48, 56, width_out=96), FLAT.spec(448, 7), HEAD.spec(448, 7, width_out=1000)]
+    return list(dict.fromkeys(specs))
 
 
-def _entry(spec: BlockSpec, runtime: str) -> Entry:
+def _entry(spec: BlockSpec, runtime: str, sweep: str) -> Entry:
     ns = 10_000.0 * spec.width_in
-    latency = Latency(ns, 1.02 * ns, 1.1 * ns, 0.99 * ns, 1.01 * ns, runs=8, samples=96)
-    return Entry(spec, Target("host", runtime), latency, provenance=Params({"measured_at": "2026-11-22T12:00:00+00:00"}))
+    latency = Latency(ns, 1.02 * ns, 1.1 * ns, 0.99 * ns, 1.01 * ns, runs=8, samples=24)
+    provenance = Params({"sweep": sweep, "measured_at": f"{AT.isoformat()}"})
+    return Entry(spec, Target("host", runtime), latency, provenance=provenance)
+
+
+def _run(of: Entry, sweep: str, number: int) -> Run:
+    ns = int(of.latency.p10_ns)
+    samples = (ns, ns + 9, ns + 20)
+    return Run(of.spec, of.target, sweep, "worker", number, samples, samples, 1, 2, 8e5, AT + timedelta(seconds=number))

@@ -50,7 +50,9 @@ class Commands:
     def __enter__(self) -> Commands:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         assert self._child.stdin is not None
         assert self._child.stdout is not None
         self._child.stdin.close()
@@ -59,7 +61,11 @@ class Commands:
 
 
 def _serve() -> None:
-    from edgelut import cli, http, snapshot, sources  # noqa: F401 - what most commands import
+    # What most commands import; `docs` runs where the service's packages are installed.
+    import api.cli
+    import db.cli
+    import profiler.cli
+    from edgelut import cli, cli_network, http, snapshot, sources  # noqa: F401
 
     for line in sys.stdin:
         request = json.loads(line)
@@ -85,7 +91,7 @@ def _run(main: Any, request: Mapping[str, Any], out: IO[bytes], err: IO[bytes]) 
         code = 0
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the process ends, and says of what
         sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
     finally:
         sys.stdout.flush()

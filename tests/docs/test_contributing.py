@@ -1,4 +1,4 @@
-"""The worked examples of CONTRIBUTING.md: installed outside the tree, held to the contracts, and measured with, all four together."""
+"""The worked examples of CONTRIBUTING.md: installed outside the tree, held to the contracts, and measured with all together."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ GROUPS = {
     "backends/devices": "edgelut.devices",
 }
 EXAMPLES = {
-    block.words[1]: block.text for block in markdown.blocks(DOCUMENT) if block.language == "python" and "example" in block.words
+    block.words[1]: block.text
+    for block in markdown.blocks(DOCUMENT)
+    if block.language == "python" and "example" in block.words
 }
 
 
@@ -108,10 +110,19 @@ def test_all_four_measure_a_block_together(installed: Path, tmp_path: Path) -> N
     environment = {**os.environ, "PYTHONPATH": str(installed), "EDGELUT_HOME": str(tmp_path)}
     code = "from edgelut.cli import main; main()"
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code, *argv], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-P", "-c", code, *argv],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     (row,) = json.loads(done.stdout)["measured"]
-    assert (row["spec"]["kind"], row["target"]["device"], row["target"]["runtime"]) == ("dwconv", "host-pinned", "torch-eager")
+    assert (row["spec"]["kind"], row["target"]["device"], row["target"]["runtime"]) == (
+        "dwconv",
+        "host-pinned",
+        "torch-eager",
+    )
     assert row["provenance"]["format"] == "pt2"
     assert row["latency"]["p10_ns"] > 0

@@ -28,7 +28,9 @@ def test_links_lead_to_files_and_headings_that_exist(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), f"{_name(document)} links to {link}, which does not exist"
         if anchor:
-            assert anchor in markdown.anchors(target), f"{_name(document)} links to {link}; {sorted(markdown.anchors(target))}"
+            assert anchor in markdown.anchors(target), (
+                f"{_name(document)} links to {link}; {sorted(markdown.anchors(target))}"
+            )
 
 
 @pytest.mark.parametrize("document", FILES, ids=_name)
