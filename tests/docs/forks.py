@@ -12,9 +12,22 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
+
+
+# What most commands import.
+WARM = (
+    "api.cli",
+    "db.cli",
+    "profiler.cli",
+    "edgelut.cli_network",
+    "edgelut.http",
+    "edgelut.snapshot",
+    "edgelut.sources",
+)
 
 
 @dataclass(frozen=True)
@@ -61,12 +74,10 @@ class Commands:
 
 
 def _serve() -> None:
-    # What most commands import; `docs` runs where the service's packages are installed.
-    import api.cli
-    import db.cli
-    import profiler.cli
-    from edgelut import cli, cli_network, http, snapshot, sources  # noqa: F401
+    from edgelut import cli
 
+    for module in WARM:
+        import_module(module)
     for line in sys.stdin:
         request = json.loads(line)
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
