@@ -17,7 +17,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-
 # What most commands import.
 WARM = (
     "api.cli",
