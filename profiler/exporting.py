@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -113,17 +113,24 @@ def _evaluate(path: Path, format: str, precision: str, arrays: Mapping[str, Arra
     raise Unsupported(f"no runtime here can check {format} {precision}: {'; '.join(refused) or 'none reads it'}")
 
 
-def checkers(format: str, precision: str) -> list[Runtime]:
-    """Return the runtimes here that read a format in a precision, timed ones first."""
-    found = []
-    for name in registry.names("runtimes"):
-        try:
-            runtime = registry.load_runtime(name)
-        except BackendMissing:
-            continue
-        if format in runtime.formats and precision in runtime.precisions:
-            found.append(runtime)
-    return sorted(found, key=lambda runtime: not runtime.timed)
+def checkers(format: str, precision: str) -> Iterator[Runtime]:
+    """Yield the runtimes here that read a format in a precision, timed ones first.
+
+    Those named after the format come before all others, which are then not even loaded: coremltools alone takes seconds.
+    """
+    names = registry.names("runtimes")
+    for group in ([name for name in names if format in name], [name for name in names if format not in name]):
+        found = [runtime for name in group if (runtime := _find_runtime(name)) is not None]
+        reads = [runtime for runtime in found if format in runtime.formats and precision in runtime.precisions]
+        yield from sorted(reads, key=lambda runtime: not runtime.timed)
+
+
+def _find_runtime(name: str) -> Runtime | None:
+    """Return a runtime, or None where its toolchain is not installed."""
+    try:
+        return registry.load_runtime(name)
+    except BackendMissing:
+        return None
 
 
 _frozen = False

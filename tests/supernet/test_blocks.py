@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edgelut.blocks import EMBEDDING, FLAT, HEAD, IDENTITY, KINDS, MB3D, MB4D, STEM
 from edgelut.errors import InvalidSpec, UnknownKind
+from edgelut.sequences import COLD, SEQUENCES, SequenceKind
 from edgelut.types import BlockSpec
 from supernet import blocks
 from supernet.blocks.base import LayerScale
@@ -25,6 +26,8 @@ from supernet.blocks.base import LayerScale
 def default_spec(name: str) -> BlockSpec:
     """A small spec of any kind, all parameters at their defaults."""
     kind = blocks.kind(name)
+    if isinstance(kind, SequenceKind):
+        return kind.of((MB4D.spec(16, 8),) * (1 if kind is COLD else 2))
     return kind.spec(16, 8, width_out=24 if kind.widens and kind.width_in is None else None)
 
 
@@ -79,14 +82,16 @@ def counted_macs(module: nn.Module, inputs: dict[str, Tensor]) -> int:
 
 
 def test_every_kind_that_a_client_can_write_has_its_module() -> None:
-    assert blocks.names() == sorted(name.lower() for name in KINDS)
+    assert blocks.names() == sorted(name.lower() for name in (*KINDS, *SEQUENCES))
     for name, kind in KINDS.items():
         assert blocks.kind(name) is kind
 
 
 def test_a_kind_is_found_whatever_its_case_and_an_unknown_one_lists_those_there_are() -> None:
     assert blocks.load("mb4d") is blocks.load("MB4D") is blocks.load("Mb4D")
-    with pytest.raises(UnknownKind, match=r"no block kind 'mb5d'; there are embedding, flat, .*mb3d, mb4d, stem"):
+    with pytest.raises(
+        UnknownKind, match=r"no block kind 'mb5d'; there are chain, cold, embedding, flat, .*mb3d, mb4d, .*stem"
+    ):
         blocks.load("MB5D")
 
 

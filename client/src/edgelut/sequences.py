@@ -10,13 +10,14 @@ A table whose sums are to hold needs more than blocks in hot loops (docs/composi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 from .blocks import FLAT, MB3D, MB4D, BlockKind, Layout, find_kind
 from .errors import InvalidSpec
-from .notation import format_blocks, parse_cached, shorten
+from .notation import EXAMPLE, format_blocks, parse_cached, shorten
 from .types import BlockSpec, NetworkSpec, Params
 
 COPIES = {"MB3D": 4}  # of a chain; and for all other kinds:
@@ -36,6 +37,21 @@ class SequenceKind(BlockKind):
         first, last = blocks[0], blocks[-1]
         line = Params({"blocks": format_blocks(blocks)})
         return BlockSpec(self.name, first.width_in, last.width_out, first.resolution, first.batch, line)
+
+    def spec(
+        self,
+        width: int,
+        resolution: int,
+        *,
+        width_out: int | None = None,
+        batch: int = 1,
+        params: Mapping[str, Any] | None = None,
+    ) -> BlockSpec:
+        """Return the spec of the line of blocks in `params`; raise InvalidSpec where there is none, or it has other widths."""
+        line = str((params or {}).get("blocks", ""))
+        if not line:
+            raise InvalidSpec(f"{self.name} is a line of blocks: build it from them, as in {EXAMPLE}")
+        return self.check(BlockSpec(self.name, width, width_out or width, resolution, batch, Params({"blocks": line})))
 
     def check(self, spec: BlockSpec) -> BlockSpec:
         """Return a spec whose line of blocks can be built; raise InvalidSpec."""
