@@ -16,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from edgelut import exits, wire
 from edgelut.cli import Json, parse_params
-from edgelut.render import pivot_table
+from edgelut.render import pivot_table, short
+from edgelut.sequences import SEQUENCES, label
 
 from .origin import require_own_packages
 
@@ -312,11 +313,17 @@ def _summary(entries: Sequence[Entry], failures: Sequence[Any]) -> None:
     if entries:
         console.print(pivot_table(entries))
     doubtful = [entry for entry in entries if not entry.latency.stable]
-    console.print(f"{len(entries)} rows, {len(doubtful)} in doubt, {len(failures)} failed", highlight=False)
+    beside = sum(entry.spec.kind in SEQUENCES for entry in entries)
+    rows = f"{len(entries)} rows" + (f", {beside} of them chains, contexts and cold runs" if beside else "")
+    console.print(f"{rows}; {len(doubtful)} in doubt, {len(failures)} failed", highlight=False)
     for entry in doubtful[:10]:
-        console.print(f"? {entry.spec} on {entry.target}: {'; '.join(entry.latency.doubts)}", highlight=False)
+        console.print(
+            f"? {label(entry.spec)} on {short(entry.target)}: {'; '.join(entry.latency.doubts)}", highlight=False
+        )
     for failure in failures[:10]:
-        console.print(f"failed: {failure.spec} on {failure.target}: {failure.reason}", highlight=False, markup=False)
+        console.print(
+            f"failed: {label(failure.spec)} on {short(failure.target)}: {failure.reason}", highlight=False, markup=False
+        )
 
 
 def _export_summary(stored: Sequence[dict[str, Any]], failures: Sequence[dict[str, str]], root: Path) -> None:
