@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .blocks import FLAT, MB3D, MB4D, BlockKind, Layout, find_kind
+from .blocks import KINDS, MB3D, MB4D, BlockKind, Layout, find_kind
 from .errors import InvalidSpec
-from .notation import EXAMPLE, format_blocks, parse_cached, shorten
+from .notation import EXAMPLE, MOST_BLOCKS, format_blocks, parse_cached, shorten
 from .types import BlockSpec, NetworkSpec, Params
 
 COPIES = {"MB3D": 4}  # of a chain; and for all other kinds:
@@ -28,10 +28,12 @@ COPIES_DEFAULT = 5
 class SequenceKind(BlockKind):
     """A kind whose specs hold a line of blocks (`edgelut.notation`); widths, resolution and batch are those of its ends."""
 
+    longest: int = MOST_BLOCKS
+
     def of(self, blocks: Sequence[BlockSpec]) -> BlockSpec:
-        """Return the spec of a sequence; raise InvalidSpec where two neighbours do not fit."""
-        if not blocks:
-            raise InvalidSpec(f"{self.name}: give at least one block")
+        """Return the spec of a sequence; raise InvalidSpec where two neighbours do not fit, or a block cannot be written."""
+        if not 1 <= len(blocks) <= self.longest:
+            raise InvalidSpec(f"{self.name}: give {f'1 to {self.longest} blocks' if self.longest > 1 else 'one block'}")
         for before, after in pairwise(blocks):
             _check_fit(before, after)
         first, last = blocks[0], blocks[-1]
@@ -81,12 +83,12 @@ class SequenceKind(BlockKind):
 
 CHAIN = SequenceKind("chain", {"blocks": ""}, widens=True)
 NETWORK = SequenceKind("network", {"blocks": ""}, widens=True)
-COLD = SequenceKind("cold", {"blocks": ""}, widens=True)
+COLD = SequenceKind("cold", {"blocks": ""}, widens=True, longest=1)
 SEQUENCES = {kind.name: kind for kind in (CHAIN, NETWORK, COLD)}
 
 
 def blocks_of(spec: BlockSpec) -> tuple[BlockSpec, ...]:
-    """Return the blocks of a chain, network or cold spec; any other is a sequence of itself."""
+    """Return the blocks of a chain, network or cold spec (InvalidSpec for no line); any other is a sequence of itself."""
     if spec.kind not in SEQUENCES:
         return (spec,)
     return parse_cached(str(spec.params.get("blocks", "")))
@@ -108,13 +110,8 @@ def cold(spec: BlockSpec) -> BlockSpec:
 
 
 def repeats(spec: BlockSpec) -> bool:
-    """Say whether a block can follow itself: then a chain gives its slope, else a context what it costs."""
-    kind = find_kind(spec.kind)
-    return (
-        kind is not None
-        and kind.name not in ("flat", "head", "stem", "identity", "embedding")
-        and kind.input_shape(spec) == kind.output_shape(spec)
-    )
+    """Say whether a block follows itself in networks: then a chain gives its slope, else a context what it costs."""
+    return spec.kind in (MB4D.name, MB3D.name)
 
 
 def context(spec: BlockSpec) -> tuple[BlockSpec | None, BlockSpec | None]:
@@ -123,17 +120,12 @@ def context(spec: BlockSpec) -> tuple[BlockSpec | None, BlockSpec | None]:
     stem -> MB4D; MB4D -> embedding -> MB4D (MB3D on both sides where it reads tokens); MB4D -> flat -> MB3D; MB3D or MB4D -> head.
     """
     kind = _kind(spec)
-    layout_in, layout_out = kind.layouts(spec)
-    resolution_out = kind.resolution_out(spec)
-    before = (MB4D if layout_in == "4d" else MB3D).spec(spec.width_in, spec.resolution, batch=spec.batch)
-    after = (MB4D if layout_out == "4d" else MB3D).spec(spec.width_out, resolution_out, batch=spec.batch)
-    if spec.kind == "stem":
-        return None, after
+    reads, gives = kind.layouts(spec)
+    before = (MB4D if reads == "4d" else MB3D).spec(spec.width_in, spec.resolution, batch=spec.batch)
     if spec.kind == "head":
         return before, None
-    if spec.kind == FLAT.name:
-        return before, MB3D.spec(spec.width_out, resolution_out, batch=spec.batch)
-    return before, after
+    after = (MB4D if gives == "4d" else MB3D).spec(spec.width_out, kind.resolution_out(spec), batch=spec.batch)
+    return (None if spec.kind == "stem" else before), after
 
 
 def in_context(spec: BlockSpec) -> BlockSpec:
@@ -142,9 +134,20 @@ def in_context(spec: BlockSpec) -> BlockSpec:
     return CHAIN.of([block for block in (before, spec, after) if block is not None])
 
 
+def has_companions(spec: BlockSpec) -> bool:
+    """Say whether a block alone is not enough: sequences, what costs nothing, and what cannot be built here have none."""
+    kind = KINDS.get(spec.kind)
+    if kind is None or spec.kind == "identity":
+        return False
+    try:
+        return kind.check(spec) is spec
+    except InvalidSpec:
+        return False
+
+
 def companions(spec: BlockSpec) -> list[BlockSpec]:
     """Return what has to be measured beside a block for its sums to hold: its chain or context, and what those subtract."""
-    if spec.kind in SEQUENCES or spec.kind == "identity" or find_kind(spec.kind) is None:
+    if not has_companions(spec):
         return []
     if repeats(spec):
         return [chain(spec)]
@@ -159,7 +162,10 @@ def companions(spec: BlockSpec) -> list[BlockSpec]:
 
 def label(spec: BlockSpec) -> str:
     """Return a spec in a few words, a sequence by its blocks."""
-    return f"{spec.kind} {shorten(blocks_of(spec))}" if spec.kind in SEQUENCES else str(spec)
+    try:
+        return f"{spec.kind} {shorten(blocks_of(spec))}" if spec.kind in SEQUENCES else str(spec)
+    except InvalidSpec:  # anybody can put such a row
+        return str(spec)
 
 
 def _kind(spec: BlockSpec) -> BlockKind:
