@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from .sequences import SEQUENCES, blocks_of, chain, cold, companions, context, in_context, repeats
+from .sequences import blocks_of, chain, cold, companions, context, has_companions, in_context, label, repeats
 from .types import BlockSpec, Entry
 
 Find = Callable[[BlockSpec], Entry | None]
@@ -18,20 +18,34 @@ def needs(spec: BlockSpec) -> list[BlockSpec]:
 
 
 def complete(entry: Entry, find: Find) -> Entry:
-    """Return a block's entry with chain, slope, context and cold times, as far as `find` has the rows; all on one clock."""
+    """Return a block's entry with chain, slope, context and cold times, as far as `find` has the rows; all on one clock.
+
+    A row that a slope or context was read from hands on its doubts: a sum takes that figure, not the row's own p10.
+    """
     spec = entry.spec
-    if spec.kind in SEQUENCES or not companions(spec):
+    if not has_companions(spec):
         return entry
-    latency, single = entry.latency, entry.latency.p10_ns
+    latency = entry.latency
     flushed = find(cold(spec))
     if flushed is not None:
         latency = replace(latency, cold_ns=flushed.latency.p10_ns)
+    seen: list[Entry] = []
+
+    def look(wanted: BlockSpec) -> Entry | None:
+        found = find(wanted)
+        if found is not None and wanted != spec:
+            seen.append(found)
+        return found
+
     if repeats(spec):
-        several = find(chain(spec))
+        several = look(chain(spec))
         if several is not None:
-            latency = replace(latency, chain_ns=several.latency.p10_ns, slope_ns=slope_ns(single, several))
+            latency = replace(latency, chain_ns=several.latency.p10_ns, slope_ns=slope_ns(latency.p10_ns, several))
     else:
-        latency = replace(latency, context_ns=context_ns(spec, find))
+        latency = replace(latency, context_ns=context_ns(spec, look))
+    if latency.slope_ns is not None or latency.context_ns is not None:
+        doubts = [f"{label(row.spec)}: {doubt}" for row in seen for doubt in row.latency.doubts]
+        latency = replace(latency, doubts=(*latency.doubts, *doubts))
     return replace(entry, latency=latency)
 
 
@@ -45,25 +59,24 @@ def context_ns(spec: BlockSpec, find: Find) -> float | None:
     """Return T(before + X + after) - T(before) - slope(after), or None where a row is missing."""
     before, after = context(spec)
     whole = find(in_context(spec))
-    if whole is None:
+    alone = find(before) if before is not None else None
+    next_alone, several = (find(after), find(chain(after))) if after is not None else (None, None)
+    if whole is None or (before is not None and alone is None):
         return None
-    total = whole.latency.p10_ns
-    if before is not None:
-        alone = find(before)
-        if alone is None:
-            return None
-        total -= alone.latency.p10_ns
-    if after is not None:
-        alone, several = find(after), find(chain(after))
-        if alone is None or several is None:
-            return None
-        total -= slope_ns(alone.latency.p10_ns, several)
-    return total
+    total = whole.latency.p10_ns - (alone.latency.p10_ns if alone is not None else 0.0)
+    if after is None:
+        return total
+    if next_alone is None or several is None:
+        return None
+    return total - slope_ns(next_alone.latency.p10_ns, several)
 
 
 def with_needs(specs: Sequence[BlockSpec]) -> list[BlockSpec]:
-    """Return specs and all that their sums need, each once."""
+    """Return specs and all that their sums need, each once; the neighbours in contexts become rows too, so their needs follow."""
     found = dict.fromkeys(specs)
-    for spec in specs:
-        found |= dict.fromkeys(needs(spec))
+    waiting = list(found)
+    while waiting:
+        new = [spec for spec in dict.fromkeys(need for spec in waiting for need in needs(spec)) if spec not in found]
+        found |= dict.fromkeys(new)
+        waiting = new
     return list(found)
