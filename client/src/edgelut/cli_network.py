@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.table import Table
 
 from . import wire
+from .check import profile_commands
 from .cli import From, Json, open_searchable
-from .compose import Composition, compose
+from .compose import Composition
 from .efficientformer import get_config, network
-from .errors import InvalidSpec
+from .errors import LatencyNotFound
 from .notation import parse_blocks
-from .quality import Quality, quality
+from .quality import Quality, estimate, network_latency, quality
 from .render import short
+from .sequences import network_spec
 from .types import NetworkSpec, Target
 
 app = typer.Typer()
@@ -34,6 +36,9 @@ def network_command(
     compare_measured: Annotated[
         bool, typer.Option("--compare-measured", help="Show the measured whole network beside the sum.")
     ] = False,
+    align: Annotated[
+        bool, typer.Option("--align", help="Divide out the drift of older sweeps against the newest one.")
+    ] = False,
     source: From = None,
     as_json: Json = False,
 ) -> None:
@@ -41,14 +46,17 @@ def network_command(
     target = Target(device, runtime, precision, threads, unit)
     wanted = parse_network(name)
     found = open_searchable(source)
+    if align:
+        from .drift import AlignedSource
+
+        found = AlignedSource(found, target)
     known = quality(found, target)
-    composition = compose(wanted, target, found, known.error if known else 0.0)
+    composition = estimate(wanted, target, found, known)
     if compare_measured and composition.measured is None:
-        raise InvalidSpec(
-            f"{wanted.name or 'this network'} was not measured on {target}; 'edgelut profile {name} --whole' does"
-        )
+        raise LatencyNotFound(_not_measured(wanted, target))
     if as_json:
-        sys.stdout.write(wire.encode(as_json_data(composition, known)).decode() + "\n")
+        answer = network_latency(composition, known, aligned=align)
+        sys.stdout.write(wire.encode(answer).decode() + "\n")
     else:
         _print(composition, known, compare_measured)
 
@@ -60,31 +68,10 @@ def parse_network(text: str) -> NetworkSpec:
     return network(get_config(text))
 
 
-def as_json_data(composition: Composition, known: Quality | None) -> dict[str, Any]:
-    """Return a composition's JSON form: the same over REST and on the command line."""
-    return {
-        "network": composition.network.name or None,
-        "target": composition.target,
-        "latency_ms": composition.ms,
-        "bracket_ms": [composition.low_ns / 1e6, composition.high_ns / 1e6],
-        "interval_ms": [composition.interval_low_ns / 1e6, composition.interval_high_ns / 1e6],
-        "hot_sum_ms": composition.hot_ns / 1e6,
-        "measured_ms": composition.measured.latency.ms if composition.measured else None,
-        "error": composition.error,
-        "doubts": composition.doubts,
-        "parts": [
-            {
-                "block": part.spec,
-                "copies": part.copies,
-                "each_ms": part.each_ns / 1e6,
-                "from": part.field,
-                "kind": part.entry.kind,
-                "stable": part.entry.latency.stable,
-            }
-            for part in composition.parts
-        ],
-        "quality": known,
-    }
+def _not_measured(wanted: NetworkSpec, target: Target) -> str:
+    (command,) = profile_commands([network_spec(wanted)], target, wanted.name)
+    command += " --whole" if wanted.name else ""
+    return f"{wanted.name or 'this network'} was not measured as a whole on {target}; '{command}' does"
 
 
 def _print(composition: Composition, known: Quality | None, compare: bool) -> None:
@@ -123,7 +110,7 @@ def _parts_table(composition: Composition) -> Table:
         column.justify = "right"
     for part in composition.parts:
         share = part.each_ns * part.copies / composition.total_ns if composition.total_ns else 0.0
-        source = part.field.removesuffix("_ns") + ("" if part.entry.kind == "measured" else f", {part.entry.kind}")
+        source = part.basis + ("" if part.entry.kind == "measured" else f", {part.entry.kind}")
         mark = "" if part.entry.latency.stable else " ?"
         table.add_row(str(part.spec), str(part.copies), f"{part.each_ns / 1e6:.3f}", f"{share:.1%}", source + mark)
     return table

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
-from .errors import LatencyNotFound
+from . import efficientformer
+from .check import profile_commands
+from .efficientformer import CONFIGS
+from .errors import InvalidSpec, LatencyNotFound
 from .sequences import label, network_spec
 from .table import LatencySource, Searchable
 from .types import BlockSpec, Entry, NetworkSpec, Target
 
 FREE = frozenset({"identity"})  # kinds that cost nothing because no runtime keeps them in a graph
+ASSUMED_ERROR = 0.05  # where no network was measured: the largest of 32 networks' errors was below it
+ALONE_ERROR = 0.11  # of blocks measured alone: a hot block keeps its weights in cache, which no network lets it
+SHOWN = 8  # specs named in a message
+
+Basis = Literal["slope", "context", "alone"]
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One block's share of a sum: `copies` times `each_ns`, read from `field` of its row."""
+    """One block's share of a sum: `copies` times `each_ns`, which is its slope, its context or, lacking both, its p10 alone."""
 
     spec: BlockSpec
     copies: int
     each_ns: float
-    field: str  # slope_ns, context_ns, or p10_ns where the row has neither
+    basis: Basis
     entry: Entry
 
 
@@ -31,9 +40,9 @@ class Part:
 class Composition:
     """A network's latency as the table has it, in ns.
 
-    `total_ns` is the estimate. `low_ns` and `high_ns` bracket it: every block hot below, every block cold above.
-    `interval_low_ns` and `interval_high_ns` are the estimate's own error bar at 95 %: what its rows say of theirs, or what
-    the sums on measured networks of this target were off by, whichever is wider. `measured` is the network's own row.
+    `total_ns` is the estimate. `low_ns` and `high_ns` bracket the network: every block hot below, every block cold above, and
+    never narrower than the estimate. `interval_low_ns` and `interval_high_ns` are the estimate's own error bar at 95 %: what
+    its rows say of theirs, or what sums are known to be off by, whichever is wider. `measured` is the network's own row.
     """
 
     network: NetworkSpec
@@ -56,65 +65,98 @@ class Composition:
     @property
     def error(self) -> float | None:
         """The estimate against the network's own row, relative; None where it was not measured."""
-        return None if self.measured is None else self.total_ns / self.measured.latency.p10_ns - 1
+        true = 0.0 if self.measured is None else self.measured.latency.p10_ns
+        return self.total_ns / true - 1 if true > 0 else None
 
 
 class IncompleteNetwork(LatencyNotFound):
-    """The table lacks rows that a sum needs; `missing` lists their specs. A missing row is never counted as zero."""
+    """The table lacks rows that a sum needs: `missing` are their specs, and `commands` measure them.
 
-    def __init__(self, network: NetworkSpec, target: Target, missing: Sequence[BlockSpec]) -> None:
+    A missing row is never counted as zero.
+    """
+
+    def __init__(self, message: str, missing: Sequence[BlockSpec] = (), commands: Sequence[str] = ()) -> None:
+        super().__init__(message)
         self.missing = tuple(missing)
-        names = ", ".join(label(spec) for spec in self.missing[:8])
-        more = f" and {len(self.missing) - 8} more" if len(self.missing) > 8 else ""
-        super().__init__(
-            f"{network.name or 'the network'} on {target} lacks {names}{more}; measure with 'edgelut profile'"
-        )
+        self.commands = tuple(commands)
 
 
 def compose(
-    network: NetworkSpec, target: Target, source: LatencySource | Searchable, error: float = 0.0
+    network: NetworkSpec, target: Target, source: LatencySource | Searchable, error: float = ASSUMED_ERROR
 ) -> Composition:
-    """Add up a network's blocks on a target; `error` is the relative error at 95 % that its sums are known to have.
+    """Add up a network's blocks on a target; `error` is what sums on it are known to be off by at 95 %, relative.
 
     Each block counts with its slope in a chain, or what it adds in its context; a row that has neither (an older one, or one
-    that somebody published) counts with its p10 and says so among the doubts. Raises IncompleteNetwork.
+    that somebody published) counts with its p10 and says so among the doubts. Raises IncompleteNetwork; InvalidSpec where
+    neighbours do not fit, and for emulated rows, whose times are no milliseconds of any device.
     """
-    counted = Counter(network.blocks)
-    specs = [spec for spec in counted if spec.kind not in FREE]
     own = network_spec(network)
-    found = source.find_many([*specs, own], target)
-    missing = [spec for spec, entry in zip(specs, found, strict=False) if entry is None]
+    counted = Counter(spec for spec in network.blocks if spec.kind not in FREE)
+    found = source.find_many([*counted, own], target)
+    rows, whole = [entry for entry in found[:-1] if entry is not None], found[-1]
+    missing = [spec for spec, entry in zip(counted, found, strict=False) if entry is None]
     if missing:
-        raise IncompleteNetwork(network, target, missing)
-    parts = [_part(entry, counted[entry.spec]) for entry in found[:-1] if entry is not None]
-    total, hot = _sum(parts), math.fsum(part.entry.latency.p10_ns * part.copies for part in parts)
-    high = math.fsum(_cold_ns(part) * part.copies for part in parts)
-    spread = max(math.fsum(_half_ns(part) * part.copies for part in parts), error * total)
+        raise _incomplete(network, target, missing, len(counted))
+    _refuse_emulated(rows, target)
+    parts = [_part(entry, counted[entry.spec]) for entry in rows]
+    total, hot = _sum(parts, lambda part: part.each_ns), _sum(parts, lambda part: part.entry.latency.p10_ns)
+    known = _sum(parts, lambda part: abs(part.each_ns) * (max(error, ALONE_ERROR) if part.basis == "alone" else error))
+    spread = max(_sum(parts, _half_ns), known)
     return Composition(
         network,
         target,
         total,
         hot,
         min(hot, total),
-        max(high, total),
-        total - spread,
+        max(_sum(parts, _cold_ns), total),
+        max(total - spread, 0.0),
         total + spread,
         tuple(parts),
         tuple(_doubts(parts)),
-        found[-1],
+        whole if whole is not None and whole.kind == "measured" else None,
     )
+
+
+def _incomplete(network: NetworkSpec, target: Target, missing: Sequence[BlockSpec], of: int) -> IncompleteNetwork:
+    """Return the error that names the missing rows and what measures them."""
+    names = ", ".join(label(spec) for spec in missing[:SHOWN])
+    more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    preset = network.name if _published(network.name) == network else ""
+    commands = profile_commands(missing, target, preset)
+    others = f", and {len(commands) - 1} more for the other blocks" if len(commands) > 1 else ""
+    return IncompleteNetwork(
+        f"{network.name or 'the network'} on {target}: the table lacks {len(missing)} of {of} rows: {names}{more}; "
+        f"'{commands[0]}' measures them{others}",
+        missing,
+        commands,
+    )
+
+
+def _published(name: str) -> NetworkSpec | None:
+    """Return the published network of that very name, or None."""
+    return efficientformer.network(CONFIGS[name]) if name in CONFIGS else None
+
+
+def _refuse_emulated(rows: Sequence[Entry], target: Target) -> None:
+    emulated = [str(entry.spec) for entry in rows if entry.kind == "emulated"]
+    if emulated:
+        raise InvalidSpec(
+            f"{target} is emulated: its rows ({', '.join(emulated[:SHOWN])}) order blocks but are no times of any device, "
+            "and are never added up; ask for a measured target"
+        )
 
 
 def _part(entry: Entry, copies: int) -> Part:
     latency = entry.latency
-    for field, value in (("slope_ns", latency.slope_ns), ("context_ns", latency.context_ns)):
-        if value is not None:
-            return Part(entry.spec, copies, value, field, entry)
-    return Part(entry.spec, copies, latency.p10_ns, "p10_ns", entry)
+    if latency.slope_ns is not None:
+        return Part(entry.spec, copies, latency.slope_ns, "slope", entry)
+    if latency.context_ns is not None:
+        return Part(entry.spec, copies, latency.context_ns, "context", entry)
+    return Part(entry.spec, copies, latency.p10_ns, "alone", entry)
 
 
-def _sum(parts: Sequence[Part]) -> float:
-    return math.fsum(part.each_ns * part.copies for part in parts)
+def _sum(parts: Sequence[Part], value: Callable[[Part], float]) -> float:
+    return math.fsum(value(part) * part.copies for part in parts)
 
 
 def _cold_ns(part: Part) -> float:
@@ -124,20 +166,29 @@ def _cold_ns(part: Part) -> float:
 
 def _half_ns(part: Part) -> float:
     latency = part.entry.latency
-    return (latency.high_ns - latency.low_ns) / 2
+    return abs(latency.high_ns - latency.low_ns) / 2
 
 
 def _doubts(parts: Sequence[Part]) -> list[str]:
+    """Say what speaks against a sum: its rows' doubts, and what the rows lack or do not share."""
     doubts = [f"{part.spec}: {doubt}" for part in parts for doubt in part.entry.latency.doubts]
-    alone = [str(part.spec) for part in parts if part.field == "p10_ns"]
+    alone = [str(part.spec) for part in parts if part.basis == "alone"]
     if alone:
-        doubts.append(f"measured alone, without chain or context: {', '.join(alone)}")
-    conditions = {part.entry.provenance.get("conditions") for part in parts}
+        doubts.append(f"measured alone, without chain or context: {_some(alone)}")
+    never_cold = [str(part.spec) for part in parts if part.entry.latency.cold_ns is None]
+    if never_cold:
+        doubts.append(f"never measured cold, so that the upper side may be higher: {_some(never_cold)}")
+    measured = [part.entry for part in parts if part.entry.kind == "measured"]
+    conditions = {entry.provenance.get("conditions") for entry in measured}
     if len(conditions) > 1:
-        doubts.append(f"rows measured under {len(conditions)} different conditions")
+        doubts.append(f"rows measured under {len(conditions)} different conditions: see 'edgelut table check'")
     unmeasured = Counter(part.entry.kind for part in parts if part.entry.kind != "measured")
     doubts += [f"{count} rows are {kind}, not measured" for kind, count in sorted(unmeasured.items())]
     return doubts
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def kendall_tau(one: Sequence[float], other: Sequence[float]) -> float:

@@ -8,13 +8,21 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import median
+from typing import cast
 
-from .types import Entry, Latency, Params, Target
+from .errors import InvalidSpec, LatencyNotFound
+from .query import Page, Query, Row
+from .table import LatencySource, LatencyTable, Searchable
+from .types import BlockSpec, Entry, Params, Target
 
 ENOUGH = 5  # rows in common, before a factor is believed
+MOST_HISTORIES = 300  # rows whose past is read: a median of so many is sharp to a part in a thousand
+MOST_ROWS = 20_000  # of a target, looked through for its sweeps
+TIMES = ("p10", "p50", "p90", "low", "high", "wall_p10", "wall_p50", "chain", "slope", "context", "cold")  # scaled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +45,9 @@ def estimate(target: Target, sweep: Sequence[Entry], against: Sequence[Entry]) -
 
     The factor is the median ratio: a row that really changed does not move it.
     """
-    before = {entry.spec: entry.latency.p10_ns for entry in against}
-    ratios = [
-        math.log(entry.latency.p10_ns / before[entry.spec])
-        for entry in sweep
-        if before.get(entry.spec, 0) > 0 and entry.latency.p10_ns > 0
-    ]
+    before = {entry.spec: entry.latency.p10_ns for entry in against if entry.latency.p10_ns > 0}
+    now = {entry.spec: entry.latency.p10_ns for entry in sweep if entry.latency.p10_ns > 0}
+    ratios = [math.log(ns) - math.log(before[spec]) for spec, ns in now.items() if spec in before]
     if len(ratios) < ENOUGH:
         return None
     centre = median(ratios)
@@ -50,68 +55,109 @@ def estimate(target: Target, sweep: Sequence[Entry], against: Sequence[Entry]) -
     return Drift(target, _sweep(sweep[0]), _sweep(against[0]), math.exp(centre), spread, len(ratios))
 
 
-def by_sweep(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
-    """Group a target's measured entries by the sweep that made them, newest sweep first."""
+def drifts(target: Target, history: Iterable[Entry], newest: Entry) -> dict[str, Drift]:
+    """Return, by sweep, the drift against the sweep that measured `newest`.
+
+    Only rows under that entry's conditions are compared; a sweep that shares too few of them has no drift.
+    """
     groups: dict[str, list[Entry]] = defaultdict(list)
-    for entry in entries:
-        if entry.kind == "measured" and "sweep" in entry.provenance:
+    for entry in history:
+        if _is_swept(entry) and _conditions(entry) == _conditions(newest):
             groups[_sweep(entry)].append(entry)
-    return dict(sorted(groups.items(), key=lambda item: max(_measured_at(entry) for entry in item[1]), reverse=True))
+    against = groups.pop(_sweep(newest), [])
+    found = {sweep: estimate(target, rows, against) for sweep, rows in groups.items()}
+    return {sweep: drift for sweep, drift in found.items() if drift is not None}
 
 
 def divide_out(entry: Entry, drift: Drift) -> Entry:
     """Return an entry of the drifted sweep as the other one would have measured it; its provenance says what was done."""
-    latency = entry.latency
-    factor = drift.factor
-    scaled: Latency = replace(
-        latency,
-        p10_ns=latency.p10_ns / factor,
-        p50_ns=latency.p50_ns / factor,
-        p90_ns=latency.p90_ns / factor,
-        low_ns=latency.low_ns / factor,
-        high_ns=latency.high_ns / factor,
-        chain_ns=_divided(latency.chain_ns, factor),
-        slope_ns=_divided(latency.slope_ns, factor),
-        context_ns=_divided(latency.context_ns, factor),
-        cold_ns=_divided(latency.cold_ns, factor),
-    )
+    times = {f"{name}_ns": getattr(entry.latency, f"{name}_ns") for name in TIMES}
+    scaled = {name: value / drift.factor for name, value in times.items() if value is not None}
     said = {
-        "drift_factor": factor,
+        "drift_factor": drift.factor,
         "drift_rows": drift.rows,
         "drift_against": drift.against,
-        "raw_p10_ns": latency.p10_ns,
+        "drift_raw_p10_ns": entry.latency.p10_ns,
     }
-    return replace(entry, latency=scaled, provenance=Params({**entry.provenance, **said}))
+    return replace(entry, latency=replace(entry.latency, **scaled), provenance=Params({**entry.provenance, **said}))
 
 
-def align(entries: Sequence[Entry], history: Iterable[Entry]) -> tuple[list[Entry], list[Drift]]:
-    """Return a target's current rows with the drift of their sweeps against the newest one divided out, and those drifts.
+class AlignedSource(LatencySource):
+    """A source whose rows on one target have the drift of their sweep against that target's newest sweep divided out.
 
-    `history` holds older entries too: rows that were measured in several sweeps are what the drift is estimated on. A sweep
-    with too few rows in common with the newest stays as it is. Rows under other conditions are never scaled.
+    The source must keep history (a database, a service, a table in memory); a snapshot does not, and InvalidSpec says so.
+    Drifts are estimated once, when a row is first asked for. Rows of other targets, rows under other conditions than the
+    newest sweep's, and those of sweeps that share too few rows with it are handed on as they are; so is a row's slope from a
+    chain of another sweep. Every scaled row's provenance holds `drift_factor`.
     """
-    groups = by_sweep(history)
-    newest = by_sweep(entries)
-    if not newest:
-        return list(entries), []
-    against = groups[next(iter(newest))]
-    drifts: dict[str, Drift] = {}
-    for sweep, measured in groups.items():
-        alike = [entry for entry in measured if _conditions(entry) == _conditions(against[0])]
-        found = estimate(against[0].target, alike, against) if alike and measured is not against else None
-        if found is not None:
-            drifts[sweep] = found
-    aligned = []
-    for entry in entries:
-        drift = drifts.get(str(entry.provenance.get("sweep")))
-        alike_row = _conditions(entry) == _conditions(against[0])
-        aligned.append(divide_out(entry, drift) if drift is not None and alike_row else entry)
-    used = {str(entry.provenance.get("sweep")) for entry in entries}
-    return aligned, [drift for sweep, drift in drifts.items() if sweep in used]
+
+    def __init__(self, source: Searchable, target: Target) -> None:
+        if not hasattr(source, "history"):
+            raise InvalidSpec(f"{source!r} keeps no history of its rows: align over a database or a service")
+        self._source = source
+        self._target = target
+
+    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the current rows in order, aligned; None where there is none."""
+        found = self._source.find_many(specs, target)
+        return [None if entry is None else self._aligned(entry) for entry in found]
+
+    def search(self, query: Query) -> Page:
+        """Return the rows that match, aligned."""
+        page = self._source.search(query)
+        return replace(page, rows=tuple(Row(row.id, self._aligned(row.entry)) for row in page.rows))
+
+    @property
+    def drifts(self) -> dict[str, Drift]:
+        """The drift of each sweep against the newest one, by sweep."""
+        return self._found[0]
+
+    @cached_property
+    def _found(self) -> tuple[dict[str, Drift], object]:
+        """The drifts, and the conditions of the rows that they are of."""
+        rows = [entry for entry in self._rows() if _is_swept(entry)]
+        newest = max(rows, key=_measured_at, default=None)
+        if newest is None:
+            return {}, None
+        in_both = [entry.spec for entry in rows if _sweep(entry) == _sweep(newest)][:MOST_HISTORIES]
+        history = cast("LatencyTable", self._source).history
+        entries = [entry for spec in in_both for entry in history(spec, self._target)]
+        return drifts(self._target, entries, newest), _conditions(newest)
+
+    def _rows(self) -> Iterator[Entry]:
+        """Yield the target's current rows; raise InvalidSpec where they are too many to look through."""
+        target, seen = self._target, 0
+        query = Query(
+            device=target.device,
+            runtime=target.runtime,
+            precision=target.precision,
+            threads=target.threads,
+            unit=target.unit,
+            limit=1000,
+        )
+        while True:
+            try:
+                page = self._source.search(query)
+            except LatencyNotFound:  # REST says "no match" where others answer an empty page
+                return
+            yield from (row.entry for row in page.rows if row.entry.target == target)
+            seen += len(page.rows)
+            if page.next_cursor is None:
+                return
+            if seen >= MOST_ROWS:
+                raise InvalidSpec(f"{target} has more than {MOST_ROWS:,} rows: too many to look through for drift")
+            query = replace(query, cursor=page.next_cursor)
+
+    def _aligned(self, entry: Entry) -> Entry:
+        if entry.target != self._target or not _is_swept(entry):
+            return entry
+        found, conditions = self._found
+        drift = found.get(_sweep(entry))
+        return divide_out(entry, drift) if drift is not None and _conditions(entry) == conditions else entry
 
 
-def _divided(value: float | None, factor: float) -> float | None:
-    return None if value is None else value / factor
+def _is_swept(entry: Entry) -> bool:
+    return entry.kind == "measured" and "sweep" in entry.provenance
 
 
 def _sweep(entry: Entry) -> str:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
 from . import wire
+from .compose import IncompleteNetwork
 from .errors import EdgelutError, InvalidSpec, LatencyNotFound, ServiceError
+from .quality import NetworkLatency
 from .query import Page, Query, Row
 from .table import LatencyTable
-from .types import BlockSpec, Entry, EntryKind, Latency, Params, Target
+from .types import BlockSpec, Entry, EntryKind, Latency, NetworkSpec, Params, Target
 
 BATCH = 5_000  # specs a request; the service takes 10,000
 PUT_LIMIT = 10_000  # entries a request; a put is all or none, so it is never split
@@ -94,6 +97,19 @@ class HttpTable(LatencyTable):
         found = self._call(_Answer, "GET", "/latency", params=_parameters(query))
         return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor)
 
+    def network_latency(self, network: NetworkSpec | str, target: Target, *, align: bool = False) -> NetworkLatency:
+        """Return what the service adds up for a network, or for a name or line of blocks.
+
+        Raises IncompleteNetwork where rows are missing. `edgelut.quality.estimate` gives the same sum over any source.
+        """
+        asked: dict[str, Any] = {"target": target, "align": align}
+        if isinstance(network, str):
+            asked["blocks" if ":" in network else "network"] = network
+        else:
+            asked["blocks"] = network.blocks
+        found = self._call(NetworkLatency, "POST", "/networks/latency", body=asked)
+        return replace(found, network=network.name or None) if isinstance(network, NetworkSpec) else found
+
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
@@ -157,10 +173,12 @@ class HttpTable(LatencyTable):
     def _refusal(self, response: httpx.Response) -> EdgelutError:
         """Return the exception that a refusal is: by the problem's type where there is one."""
         try:
-            problem = msgspec.json.decode(response.content, type=_Problem)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            problem = wire.decode(_Problem, response.content)
+        except InvalidSpec:
             return ServiceError(f"{self.url} answered {response.status_code} and is perhaps no EdgeLUT service")
         detail = self._hide(problem.detail or problem.title or f"status {response.status_code}")
+        if problem.type == f"{PROBLEM}incomplete-network":
+            return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
         if problem.type in _RAISED:
             return _RAISED[problem.type](detail)
         return ServiceError(f"{self.url}: {detail}")
@@ -179,10 +197,16 @@ _RAISED: Mapping[str, type[EdgelutError]] = {
 }
 
 
+class _Missing(msgspec.Struct, frozen=True):
+    spec: BlockSpec
+
+
 class _Problem(msgspec.Struct, frozen=True):
     type: str = "about:blank"
     title: str = ""
     detail: str = ""
+    missing: tuple[_Missing, ...] = ()
+    commands: tuple[str, ...] = ()
 
 
 class _Keyed(msgspec.Struct, frozen=True):

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from .check import TableCheck
-from .sequences import SEQUENCES, blocks_of, label, repeats
+from .sequences import SEQUENCES, label
 from .types import Entry, Target
 
 
@@ -35,34 +35,17 @@ def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
     """Say what speaks against a table, target by target, and what to type."""
     for found in checks:
         yield f"{short(found.target)}: {found.rows} rows, {'good' if found.good else 'to be measured again:'}"
-        for entry in found.doubtful:
-            yield f"  in doubt: {label(entry.spec)}: {'; '.join(entry.latency.doubts)}"
+        for row in found.doubtful:
+            yield f"  in doubt: {label(row.spec)}: {'; '.join(row.doubts)}"
         if len(found.conditions) > 1:
-            counts = ", ".join(f"{rows} under {key[:8] or 'unknown'}" for key, rows in found.conditions)
-            yield f"  measured under {len(found.conditions)} conditions: {counts}"
-        for entry in found.unlike:
-            yield f"  other conditions: {label(entry.spec)}"
+            counts = ", ".join(f"{one.rows} under {one.key[:8] or 'unknown'}" for one in found.conditions)
+            yield f"  measured under {len(found.conditions)} conditions, the newest first: {counts}"
+        for spec in found.unlike:
+            yield f"  older conditions: {label(spec)}"
         for spec in found.incomplete:
-            yield f"  without chain or context: {label(spec)}"
-        for command in again_commands(found):
+            yield f"  without chain, context or cold row: {label(spec)}"
+        for command in found.commands:
             yield f"  $ {command}"
-
-
-def again_commands(found: TableCheck) -> list[str]:
-    """Return the commands that measure again what a check found, one a kind and resolution."""
-    groups: dict[tuple[str, int], set[int]] = {}
-    for spec in found.again:
-        for block in blocks_of(spec):
-            if repeats(block):
-                groups.setdefault((block.kind, block.resolution), set()).add(block.width_in)
-    target = found.target
-    where = (
-        f"--device {target.device} --runtime {target.runtime} --precision {target.precision} --threads {target.threads}"
-    )
-    return [
-        f"edgelut profile --block {kind} --width {','.join(map(str, sorted(widths)))} --resolution {resolution} {where}"
-        for (kind, resolution), widths in sorted(groups.items())
-    ]
 
 
 def entries_table(entries: Iterable[Entry]) -> Table:
