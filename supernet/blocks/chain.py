@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from torch import Tensor, nn
 
 from edgelut.sequences import CHAIN, blocks_of
@@ -15,18 +13,13 @@ KIND = CHAIN
 
 
 class Chain(Block):
-    """Blocks one after another; in training mode too each has the paper's initial weights."""
+    """Blocks one after another; weights are drawn in order, so that no two copies share any."""
 
     def __init__(self, spec: BlockSpec) -> None:
         super().__init__(spec)
-        from . import build  # the registry imports this file
+        from . import create  # the registry imports this file
 
-        copies: Counter[str] = Counter()
-        built = []
-        for block in blocks_of(spec):
-            built.append(build(block, copy=copies[block.key]))
-            copies[block.key] += 1
-        self.blocks = nn.Sequential(*built)
+        self.blocks = nn.Sequential(*(create(block) for block in blocks_of(spec)))
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.blocks(x)
