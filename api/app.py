@@ -16,7 +16,7 @@ from edgelut import __version__
 from . import openapi, problems
 from .auth import RequireToken
 from .deps import Service
-from .routes import catalogue, entries, latency, runs, service
+from .routes import catalogue, check, entries, latency, networks, runs, service
 from .settings import Settings
 
 
@@ -35,7 +35,7 @@ def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = held
     app.router.routes.append(Route("/latency", latency.get_latency, methods=["GET"]))
-    for noun in (latency, entries, runs, catalogue, service):
+    for noun in (latency, networks, entries, runs, catalogue, check, service):
         app.include_router(noun.router)
     problems.install(app)
     if settings.token is not None:

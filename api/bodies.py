@@ -9,7 +9,10 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta, Struct
 
+from edgelut.check import TableCheck
 from edgelut.errors import InvalidSpec
+from edgelut.notation import MOST_BLOCKS
+from edgelut.quality import Quality
 from edgelut.query import BlockListing, Page, Row
 from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Params, Run, Target
 
@@ -25,6 +28,7 @@ Text = Annotated[str, Meta(max_length=2000)]
 Word = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]+$(?!\n)")]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/]+$(?!\n)")]  # as a target's
 Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
+Line = Annotated[str, Meta(max_length=20_000)]  # of blocks: a network of 100 different ones has 6,000 characters
 Value = int | float | Text
 Values = Annotated[dict[Word, Value], Meta(max_length=100)]
 
@@ -37,7 +41,7 @@ class SpecIn(Struct, frozen=True, forbid_unknown_fields=True):
     width_out: Whole
     resolution: Whole
     batch: Whole = 1
-    params: Values = msgspec.field(default_factory=dict)
+    params: Annotated[dict[Word, int | float | Line], Meta(max_length=100)] = msgspec.field(default_factory=dict)
     key: Key | None = None
 
     def value(self) -> BlockSpec:
@@ -119,6 +123,18 @@ class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
     target: TargetIn
 
 
+class NetworkRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """A network on a target: `network` is a name that GET /networks lists, or `blocks` are a line of blocks or their specs.
+
+    `align` divides out the drift of older sweeps against the target's newest one.
+    """
+
+    target: TargetIn
+    network: Word | None = None
+    blocks: Line | Annotated[list[SpecIn], Meta(min_length=1, max_length=MOST_BLOCKS)] | None = None
+    align: bool = False
+
+
 EntriesIn = Annotated[list[EntryIn], Meta(max_length=LIMIT)]
 
 
@@ -198,10 +214,43 @@ class DevicesOut(Struct, frozen=True):
     devices: list[str]
 
 
+class TargetOut(Struct, frozen=True):
+    """A target, and how far the sums on it are off its measured networks: null where none was measured."""
+
+    device: str
+    runtime: str
+    precision: str
+    threads: int
+    unit: str
+    key: str
+    quality: Quality | None
+
+
 class TargetsOut(Struct, frozen=True):
     """The targets that have rows."""
 
-    targets: list[Target]
+    targets: list[TargetOut]
+
+
+class NetworkOut(Struct, frozen=True):
+    """A network that can be asked for by name, and its blocks as a line."""
+
+    name: str
+    blocks: str
+
+
+class NetworksOut(Struct, frozen=True):
+    """The networks that can be asked for by name."""
+
+    networks: list[NetworkOut]
+
+
+class ChecksOut(Struct, frozen=True):
+    """What speaks against the table, target by target, and what to type; `complete` is false where there were more rows."""
+
+    checks: list[TableCheck]
+    rows: int
+    complete: bool
 
 
 class HealthOut(Struct, frozen=True):
@@ -228,6 +277,11 @@ def row_out(row: Row) -> RowOut:
 def page_out(page: Page) -> PageOut:
     """Return a page as it is answered."""
     return PageOut([row_out(row) for row in page.rows], page.next_cursor)
+
+
+def target_out(target: Target, quality: Quality | None) -> TargetOut:
+    """Return a target as it is listed."""
+    return TargetOut(target.device, target.runtime, target.precision, target.threads, target.unit, target.key, quality)
 
 
 def runs_out(runs: Sequence[tuple[int, Run]]) -> RunsOut:

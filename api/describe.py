@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,6 +11,10 @@ from starlette.responses import Response
 
 from edgelut import wire
 from edgelut.blocks import MB3D, MB4D
+from edgelut.check import Conditions, Doubtful, TableCheck
+from edgelut.efficientformer import CONFIGS, network
+from edgelut.notation import format_blocks
+from edgelut.quality import NetworkLatency, PartLatency, Quality
 from edgelut.query import BlockListing
 from edgelut.types import Entry, Latency, Params, Run, Target
 
@@ -30,20 +35,25 @@ TYPES = (
     bodies.BlocksOut,
     bodies.DevicesOut,
     bodies.TargetsOut,
+    bodies.NetworkRequest,
+    bodies.NetworksOut,
+    NetworkLatency,
+    bodies.ChecksOut,
     bodies.HealthOut,
     bodies.IndexOut,
 )
 
 
 def endpoint(
-    type_: type[msgspec.Struct],
+    type_: type[Any],
     example: Any,
     *problems: str,
     takes: Any = None,
     sends: Any = None,
+    parameters: Sequence[dict[str, Any]] = (),
     open_to_all: bool = False,
 ) -> dict[str, Any]:
-    """Return the arguments of a route's decorator: its answer, the problems it may answer, and the body that it takes."""
+    """Return the arguments of a route's decorator: its answer, the problems it may answer, and what it takes."""
     described: dict[str, Any] = {
         "response_class": Response,
         "response_model": None,
@@ -52,10 +62,12 @@ def endpoint(
     if takes is not None:
         body = {"application/json": {"schema": schema(takes), "example": wire.dump(sends)}}
         described["openapi_extra"] = {"requestBody": {"required": True, "content": body}}
+    if parameters:
+        described["openapi_extra"] = {"parameters": list(parameters)}
     return described
 
 
-def content(type_: type[msgspec.Struct], example: Any) -> dict[str, Any]:
+def content(type_: type[Any], example: Any) -> dict[str, Any]:
     """Return the description of a good answer: the type's own first line and its schema."""
     described = {"schema": schema(type_), "example": wire.dump(example)}
     return {"description": _first_line(type_), "content": {"application/json": described}}
@@ -104,7 +116,8 @@ def _refusal(names: list[str]) -> dict[str, Any]:
 
 PROBLEM: dict[str, Any] = {
     "title": "Problem",
-    "description": "A refusal (RFC 9457). `known` lists what there is, `nearest` the nearest values that have rows.",
+    "description": "A refusal (RFC 9457). `known` lists what there is, `nearest` the nearest values that have rows, "
+    "`missing` the rows that a sum lacks, `commands` what measures them.",
     "type": "object",
     "properties": {
         "type": {"type": "string", "enum": [TYPE + name for name in STATUS]},
@@ -113,6 +126,15 @@ PROBLEM: dict[str, Any] = {
         "detail": {"type": "string"},
         "known": {"type": "array", "items": {"type": "string"}},
         "nearest": {"type": "object", "additionalProperties": {"type": "array"}},
+        "missing": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"block": {"type": "string"}, "spec": {"$ref": REF.format(name="BlockSpec")}},
+                "required": ["block", "spec"],
+            },
+        },
+        "commands": {"type": "array", "items": {"type": "string"}},
         "limit_bytes": {"type": "integer"},
     },
     "required": ["type", "title", "status", "detail"],
@@ -122,6 +144,8 @@ DETAILS = {
     "no-match": "no row of MB3D has width 225; the nearest widths with rows: 224, 232, 216",
     "unknown-name": "no device 'pixel-9' in the table; there are host, null",
     "empty-table": "the table is empty; fill it with 'edgelut profile'",
+    "incomplete-network": "efficientformer-l1 on host/onnxruntime-cpu/fp32/1/cpu: the table lacks 1 of 14 rows: MB3D 448 @7; "
+    "'edgelut profile efficientformer-l1 --device host --runtime onnxruntime-cpu --precision fp32 --threads 1' measures them",
     "no-such-entry": "there is no entry 7",
     "no-such-run": "there is no run 7",
     "too-large": "a body may have 16,777,216 bytes; send fewer rows at once",
@@ -156,3 +180,40 @@ RUN = Run(
 )
 RUN_SUMMARY = bodies.run_summary(31, RUN)
 BLOCKS = bodies.BlocksOut([BlockListing("MB3D", (208, 224), (208, 224), (7,), (1,), {"expansion": (3, 4)})])
+QUALITY = Quality(TARGET, 32, 0.011, 0.031, 0.004, 0.99, 1.0, "2026-01-05T10:00:00+00:00")
+NETWORK = NetworkLatency(
+    None,
+    TARGET,
+    4.92,
+    bracket_ms=(4.816, 5.4),
+    interval_ms=(4.767, 5.073),
+    hot_sum_ms=4.816,
+    measured_ms=4.95,
+    error=4.92 / 4.95 - 1,
+    aligned=False,
+    doubts=(),
+    parts=(PartLatency(SPEC, 4, 1.23, "slope", "measured", stable=True),),
+    quality=QUALITY,
+)
+NETWORKS = bodies.NetworksOut(
+    [bodies.NetworkOut(name, format_blocks(network(CONFIGS[name]).blocks)) for name in CONFIGS]
+)
+CHECKS = bodies.ChecksOut(
+    [
+        TableCheck(
+            TARGET,
+            rows=40,
+            good=False,
+            doubtful=(Doubtful(SPEC, ("half-width 3.1% not down to 2% after 30 rounds",)),),
+            conditions=(Conditions("2f1c0d", 39, "2026-01-05T10:00:00+00:00"), Conditions("77aa01", 1, "2025-12-01")),
+            unlike=(OTHER_SPEC,),
+            incomplete=(),
+            commands=(
+                "edgelut profile --block MB3D --width 224 --resolution 7 "
+                "--device host --runtime onnxruntime-cpu --precision fp32 --threads 1",
+            ),
+        )
+    ],
+    rows=40,
+    complete=True,
+)

@@ -62,12 +62,13 @@ def latency() -> dict[str, Any]:
         "batch and target. Names match whatever their case. Each row says its kind (measured, interpolated, ...) and its "
         "doubts; none = stable.",
         "operationId": "get_latency",
-        "parameters": [*(_parameter(name) for name in (*NAMES, *NUMBERS)), *_paging(), _block_parameter()],
+        "parameters": [*(parameter(name) for name in (*NAMES, *NUMBERS)), *_paging(), _block_parameter()],
         "responses": {str(status): response for status, response in responses.items()},
     }
 
 
-def _parameter(name: str) -> dict[str, Any]:
+def parameter(name: str) -> dict[str, Any]:
+    """Return the description of a filter."""
     about, example = _ABOUT[name]
     text = {"type": "string", "minLength": 1, "maxLength": 200}
     number = {"type": "integer", "minimum": 1, "maximum": bodies.SMALL}

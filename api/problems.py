@@ -23,6 +23,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "no-match": (404, "Nothing matches"),
     "unknown-name": (404, "There is no such name"),
     "empty-table": (404, "The table is empty"),
+    "incomplete-network": (404, "The table lacks rows of the network"),
     "no-such-entry": (404, "There is no such entry"),
     "no-such-run": (404, "There is no such run"),
     "no-such-path": (404, "There is no such path"),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
-from api.deps import ServiceDep, answer
+from api.deps import Service, ServiceDep, answer
+from edgelut import wire
+from edgelut.quality import qualities
+from edgelut.query import BlockListing
+from edgelut.sequences import SEQUENCES
+from edgelut.types import Scalar
 
 router = APIRouter(tags=["catalogue"])
+LONGEST = 80  # characters of a parameter's value
 
 
 @router.get(
@@ -17,8 +25,21 @@ router = APIRouter(tags=["catalogue"])
     **describe.endpoint(bodies.BlocksOut, describe.BLOCKS, "storage"),
 )
 async def get_blocks(service: ServiceDep) -> Response:
-    """Return each kind that has rows, with every value of its widths, resolutions, batches and parameters."""
-    return await service.call(lambda: answer(bodies.BlocksOut(service.store.blocks())))
+    """Return each kind that has rows, with every value of its widths, resolutions, batches and parameters.
+
+    Long values are cut, and the lines of chains, networks and cold rows left out: each is a row of its own.
+    """
+    return await service.call(lambda: answer(bodies.BlocksOut(list(map(_brief, service.store.blocks())))))
+
+
+def _brief(listing: BlockListing) -> BlockListing:
+    if listing.kind in SEQUENCES:
+        return replace(listing, params={})
+    return replace(listing, params={name: tuple(map(_cut, values)) for name, values in listing.params.items()})
+
+
+def _cut(value: Scalar) -> Scalar:
+    return f"{value[:LONGEST]}…" if isinstance(value, str) and len(value) > LONGEST else value
 
 
 @router.get(
@@ -34,8 +55,20 @@ async def get_devices(service: ServiceDep) -> Response:
 @router.get(
     "/targets",
     summary="List the targets",
-    **describe.endpoint(bodies.TargetsOut, bodies.TargetsOut([describe.TARGET]), "storage"),
+    **describe.endpoint(
+        bodies.TargetsOut,
+        bodies.TargetsOut([bodies.target_out(describe.TARGET, describe.QUALITY)]),
+        "storage",
+    ),
 )
 async def get_targets(service: ServiceDep) -> Response:
-    """Return every combination of device, runtime, precision, threads and compute unit that has rows."""
-    return await service.call(lambda: answer(bodies.TargetsOut(list(service.store.targets()))))
+    """Return every combination of device, runtime, precision, threads and compute unit that has rows, with its quality:
+    what its sums are off by on the networks that were measured as wholes there."""
+    body = await service.answers.get(b"GET /targets", lambda: service.call(_targets, service))
+    return Response(body, media_type="application/json")
+
+
+def _targets(service: Service) -> bytes:
+    known = qualities(service.store)
+    listed = [bodies.target_out(target, known.get(target)) for target in service.store.targets()]
+    return wire.encode(bodies.TargetsOut(listed))

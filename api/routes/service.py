@@ -16,10 +16,13 @@ router = APIRouter(tags=["service"])
 LINKS = {
     "latency": "/latency?block=MB3D&width=224",
     "batch": "/latency/batch",
+    "networks": "/networks",
+    "network": "/networks/latency",
     "entries": "/entries",
     "blocks": "/blocks",
     "devices": "/devices",
     "targets": "/targets",
+    "check": "/check",
     "health": "/healthz",
     "openapi": "/openapi.json",
     "docs": "/docs",
