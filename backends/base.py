@@ -48,6 +48,7 @@ class Exporter(ABC):
 
     suffix: ClassVar[str]
     precisions: ClassVar[tuple[str, ...]]  # the first is what is exported where nothing is said
+    checked: ClassVar[bool] = True  # False: the files hold no numbers, so there are no outputs to compare
     options: ClassVar[Mapping[str, Scalar]] = {}  # with their defaults; part of the artifact's key
 
     @property
@@ -95,6 +96,9 @@ class Runtime(ABC):
     precisions: ClassVar[tuple[str, ...]]
     units: ClassVar[tuple[str, ...]] = ("cpu",)
     timed: ClassVar[bool] = True  # False: numerics only; its `time` raises Unsupported
+    hosted: ClassVar[bool] = (
+        True  # its calls run on this machine's processor: the reference kernel beside them speaks for it
+    )
     emulated: ClassVar[bool] = False  # True: its rows are of the kind `emulated`
     env: ClassVar[Mapping[str, str]] = {}  # set in the worker before the interpreter starts, and recorded
 

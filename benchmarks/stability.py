@@ -6,6 +6,7 @@ one loop of 300. Another process loads the machine in bursts all the while. A ro
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -114,7 +115,8 @@ def _load(seed: int, wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
-    process = subprocess.Popen([sys.executable, "-c", LOAD.format(seed=seed, limit=3600)])
+    environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen([sys.executable, "-c", LOAD.format(seed=seed, limit=3600)], env=environment)
     try:
         yield
     finally:

@@ -232,6 +232,8 @@ class Group:
 
     def _time_reference(self, key: tuple[str, str]) -> None:
         lane = self._lanes[key]
+        if not registry.load_runtime(lane.runtime).hosted:
+            return
         lane.reference = lane.worker.call("time_reference", warmups=REFERENCE_WARMUPS, samples=REFERENCE_SAMPLES)
 
     def _burst(self, row: _Row, round_: int) -> None:

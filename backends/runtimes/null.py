@@ -37,6 +37,7 @@ class Null(Runtime):
 
     formats = ("null",)
     precisions = ("fp32",)
+    hosted = False
     version = "1"
 
     @contextmanager

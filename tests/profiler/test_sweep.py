@@ -93,8 +93,15 @@ def test_a_raw_run_holds_its_round_its_process_and_its_conditions(store: SqlStor
     for run in runs:
         assert run.facts["device_model"] == "null" and run.facts["runtime_version"] == "1"
         assert "observed_load" in run.facts and "observed_load" not in run.conditions
-        assert run.reference_ns > 0 and run.load_ns == 1000 and run.inner == POLICY.inner(expected_ns(wanted.spec))
+        assert run.reference_ns == 0 and run.load_ns == 1000 and run.inner == POLICY.inner(expected_ns(wanted.spec))
         assert set(run.cpu_ns) == {expected_ns(wanted.spec) * run.inner}
+
+
+def test_the_reference_kernel_runs_beside_what_runs_on_this_machine(store: SqlStore, home: Path, script: Path) -> None:
+    (wanted,) = todo = points(8, target=SCRIPTED)
+    sweep(store, home, todo)
+    runs = store.runs(wanted.spec, SCRIPTED)
+    assert runs and all(run.reference_ns > 0 for run in runs)
 
 
 def test_an_observer_is_told_of_exports_rounds_and_rows(store: SqlStore, home: Path) -> None:
