@@ -218,9 +218,8 @@ def test_a_cold_row_flushes_before_each_of_its_single_calls_and_no_other_row_doe
 
     monkeypatch.setattr(NullSession, "time", time)
     sweep(store, home, [cold(MIXER)])
-    calls = POLICY.min_rounds * POLICY.cold_samples
-    assert flushes == ["flush", "1x1"] * calls
     runs = store.runs(cold(MIXER), NULL)
+    assert flushes == ["flush", "1x1"] * (len(runs) * POLICY.cold_samples) != []
     assert [(run.inner, run.warmups, len(run.wall_ns)) for run in runs] == [(1, 0, POLICY.cold_samples)] * len(runs)
     entry = store.get(cold(MIXER), NULL)
     artifact = store.find_artifact(str(entry.provenance["artifact_sha256"]))
