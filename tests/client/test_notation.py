@@ -3,12 +3,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgelut import EMBEDDING, HEAD, MB3D, MB4D, STEM, BlockKind, BlockSpec, InvalidSpec, Params
 from edgelut.notation import MOST_BLOCKS, format_block, format_blocks, parse_blocks, shorten
 
+STEADY = settings(deadline=None, derandomize=True)
 WORD = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 PLAIN = st.builds(
     BlockSpec,
@@ -31,11 +32,13 @@ KNOWN = st.sampled_from(
 )
 
 
+@STEADY
 @given(st.lists(KNOWN, min_size=1, max_size=12))
 def test_a_line_reads_back_as_the_blocks_with_equal_neighbours_counted(blocks: list[BlockSpec]) -> None:
     assert parse_blocks(format_blocks(blocks)) == tuple(blocks)
 
 
+@STEADY
 @given(PLAIN)
 def test_a_kind_from_elsewhere_reads_back_as_it_is(spec: BlockSpec) -> None:
     try:
@@ -46,6 +49,7 @@ def test_a_kind_from_elsewhere_reads_back_as_it_is(spec: BlockSpec) -> None:
         assert parse_blocks(line) == (spec,)
 
 
+@STEADY
 @given(ANY)
 def test_whatever_a_spec_holds_its_line_is_right_or_refused(spec: BlockSpec) -> None:
     try:

@@ -191,9 +191,9 @@ def _print_quality(entries: list[Entry], location: str | None) -> None:
     from .quality import quality
 
     targets = {entry.target for entry in entries if entry.spec.kind == "network" and entry.kind == "measured"}
+    source = open_searchable(location)
     for target in sorted(targets, key=str):
-        line = quality_line(quality(open_searchable(location), target))
-        Console().print(line, highlight=False, soft_wrap=True)
+        Console().print(quality_line(quality(source, target)), highlight=False, soft_wrap=True)
 
 
 def _print_check(entries: list[Entry], as_json: bool) -> None:
