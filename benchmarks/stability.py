@@ -1,6 +1,6 @@
 """How far a row moves between fresh sessions on a loaded host, beside one contiguous loop of 300 calls.
 
-Ten times over: a sweep from nothing (new processes, new database) of a few blocks, and a fresh process that times each block in
+Ten times over: a sweep in new processes of a few blocks, and a fresh process that times each block in
 one loop of 300. Another process loads the machine in bursts all the while. A row's coefficient of variation is over the ten.
 """
 
@@ -56,32 +56,35 @@ def main() -> None:
     arguments.add_argument("--sessions", type=int, default=10)
     arguments.add_argument("--idle", action="store_true", help="without the process that loads the host")
     options = arguments.parse_args()
-    ours, relative, loops, walls = [], [], [], []
+    ours, raws, loops, walls = [], [], [], []
     with tempfile.TemporaryDirectory() as folder, _load(options.seed, not options.idle):
         for session in range(options.sessions):
-            row, reference = _sweep(Path(folder), session, options.seed)
+            row, raw = _sweep(Path(folder), session, options.seed)
             ours.append(row)
-            relative.append(np.divide(row, reference))
+            raws.append(raw)
             cpu, wall = _contiguous(Path(folder))
             loops.append(cpu)
             walls.append(wall)
             print(f"session {session + 1} of {options.sessions}", file=sys.stderr, flush=True)
-    publish(_figures(_cv(ours), _cv(relative), _cv(loops), _cv(walls)), options.json)
+    publish(_figures(_cv(ours), _cv(raws), _cv(loops), _cv(walls)), options.json)
 
 
 def _sweep(home: Path, session: int, seed: int) -> tuple[list[float], list[float]]:
-    """Return each row's p10 and its reference's, from a sweep with a database of its own; artifacts are shared."""
+    """Return each row's p10, and that before the machine's drift was divided out, from a sweep with nothing known before.
+
+    The database is one for all, for it holds the machine's nominal reference time; every row is measured again.
+    """
     points = [Point(spec, TARGET, "onnx") for spec in SPECS]
-    store = open_store(f"sqlite:///{home / f'{session}.db'}", migrate=True)
+    store = open_store(f"sqlite:///{home / 'edgelut.db'}", migrate=True)
     try:
-        result = run_sweep(points, store, home, Policy(seed=seed + session))
+        result = run_sweep(points, store, home, Policy(seed=seed + session), again=True)
     finally:
         store.close()
     if result.failures:
         raise SystemExit(f"a row failed: {result.failures[0].reason}")
     found = {entry.spec: entry for entry in result.measured}
     rows = [found[spec] for spec in SPECS]
-    return [row.latency.p10_ns for row in rows], [float(row.provenance["reference_ns"]) for row in rows]
+    return [row.latency.p10_ns for row in rows], [float(row.provenance["raw_p10_ns"]) for row in rows]
 
 
 def _contiguous(home: Path) -> tuple[list[float], list[float]]:
@@ -130,7 +133,7 @@ def _cv(sessions: Sequence[Sequence[float]]) -> np.ndarray:
     return np.asarray(100 * values.std(axis=0, ddof=1) / values.mean(axis=0))
 
 
-def _figures(ours: np.ndarray, relative: np.ndarray, loops: np.ndarray, walls: np.ndarray) -> list[Figure]:
+def _figures(ours: np.ndarray, raws: np.ndarray, loops: np.ndarray, walls: np.ndarray) -> list[Figure]:
     names = ", ".join(f"{spec} {value:.1f}" for spec, value in zip(SPECS, ours, strict=True))
     median, worst = float(np.median(ours)), float(ours.max())
     loop = f"contiguous loop of {CONTIGUOUS}: CPU p10 {np.median(loops):.1f} (worst {loops.max():.1f}), "
@@ -141,7 +144,7 @@ def _figures(ours: np.ndarray, relative: np.ndarray, loops: np.ndarray, walls: n
             "stability, CV of a row between sessions, median row", median, "%", f"<= {GOAL:g} %", median <= GOAL, loop
         ),
         Figure("stability, CV of a row between sessions, worst row", worst, "%", f"<= {GOAL:g} %", worst <= GOAL, loop),
-        Figure("stability, the same divided by the reference", float(np.median(relative)), "%", None, None, median),
+        Figure("stability, the same rows as measured, drift left in", float(np.median(raws)), "%", None, None, median),
     ]
 
 

@@ -34,6 +34,8 @@ from .search import SqlSearch
 Point = tuple[int, int]  # ids of a spec and a target
 Known = tuple[int, bool, Entry]  # an entry's id, whether it is current, and the entry
 
+LONGEST_VALUE = 80  # of a listed parameter: a line of blocks is for no one to choose from, and too long for an index
+
 WHOLE = sa.select(entries.c.id, *SPEC, *TARGET, *ENTRY).select_from(
     entries.join(specs, specs.c.id == entries.c.spec_id).join(targets, targets.c.id == entries.c.target_id)
 )
@@ -167,7 +169,8 @@ def _list_values(connection: sa.Connection, new: Sequence[BlockSpec]) -> None:
     for spec in new:
         numbers = {name: getattr(spec, name) for name in ("width_in", "width_out", "resolution", "batch")}
         named = numbers | {f"params.{name}": value for name, value in spec.params.items()}
-        values.update((spec.kind, name, canonical(value).decode()) for name, value in named.items())
+        listed_values = ((name, canonical(value).decode()) for name, value in named.items())
+        values.update((spec.kind, name, value) for name, value in listed_values if len(value) <= LONGEST_VALUE)
     known: set[tuple[str, str, str]] = set()
     for kind in {kind for kind, _, _ in values}:
         listed = connection.execute(sa.select(*block_values.c).where(block_values.c.kind == kind))

@@ -19,14 +19,15 @@ class Policy:
     """How a sweep measures. Every figure was found by trying: docs/measuring.md, "Why these figures"."""
 
     warmups: int = 2  # calls at the start of each burst that are thrown away: they pay for cold caches
-    burst_ns: int = 5_000_000  # a burst lasts about this long ...
+    burst_ns: int = 8_000_000  # a burst lasts about this long ...
     min_samples: int = 3  # ... but has at least so many samples ...
     max_samples: int = 12  # ... and at most so many
     min_sample_ns: int = 100_000  # a shorter call is repeated inside one sample
-    min_rounds: int = 8
+    min_rounds: int = 16
     max_rounds: int = 30
     half_width: float = 0.02  # a row is done when its bootstrap half-width is this small
     drift: float = 0.05  # a reference that moves by more between the halves of a sweep makes its rows doubtful
+    cold_rounds: int = 6  # of a cold row, which only bounds a sum from above
     cold_samples: int = 2  # of a cold row in a round: each is preceded by a flush that takes longer than the call
     seed: int = 0  # of the random order of the rounds
 

@@ -5,30 +5,29 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from backends import registry
 from backends.base import Timing
 from edgelut.errors import DeviceBusy, EdgelutError
-from edgelut.types import BlockSpec, Entry, Params, Run, Scalar, Target, digest
+from edgelut.types import BlockSpec, Clock, Entry, Params, Run, Scalar, Target, digest
 
 from .artifacts import Stored
 from .errors import WorkerDied
+from .nominal import at_nominal, nominal_ns
 from .observer import Progress
 from .plan import Point
-from .stats import Floats, calls_ns, clock_of, half_width, is_done, p10, summarise
-from .timing import Opened
+from .stats import Floats, calls_ns, clock_of, half_width, is_done, summarise
+from .timing import Opened, ReferenceTime
 from .worker import Worker
 
 if TYPE_CHECKING:
     from .sweep import SweepContext
 
 TASKS = "profiler.timing"
-REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 5
+REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 8
 SETTLE_S = 120.0
 MOST_DEATHS = 3  # of workers outside any row's burst: more is no accident, and ends the sweep
 
@@ -41,7 +40,7 @@ class _Lane:
     runtime: str
     worker: Worker
     facts: Params
-    reference: Timing | None = None
+    reference: ReferenceTime | None = None
 
     @property
     def conditions(self) -> str:
@@ -306,10 +305,24 @@ class Group:
             "format": artifact.format,
             "artifact_sha256": artifact.sha256,
             "parity_error": artifact.parity_error,
-            "reference_ns": summary.reference_ns,
         }
-        kind = "emulated" if registry.load_runtime(row.point.target.runtime).emulated else "measured"
-        return Entry(row.point.spec, row.point.target, summary.latency, kind, Params(provenance))  # type: ignore[arg-type]
+        latency = summary.latency
+        if summary.reference_ns:
+            factor = self._nominal(row, latency.clock) / summary.reference_ns
+            provenance |= {
+                "raw_p10_ns": latency.p10_ns,
+                "reference_ns": summary.reference_ns,
+                "reference_factor": factor,
+            }
+            latency = at_nominal(latency, factor)
+        emulated = registry.load_runtime(row.point.target.runtime).emulated
+        return Entry(
+            row.point.spec, row.point.target, latency, "emulated" if emulated else "measured", Params(provenance)
+        )
+
+    def _nominal(self, row: _Row, clock: Clock) -> float:
+        lane, measured = self._lanes[row.lane], [run.reference_ns for run in row.runs]
+        return nominal_ns(self._context.store, lane.facts, row.point.target, clock, measured, self._context.id)
 
     def _report(self, round_: int, seconds: float) -> None:
         """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""
@@ -322,19 +335,16 @@ class Group:
     def _rounds_left(self, row: _Row) -> int:
         have = len(row.runs)
         if row.point.is_cold:
-            return max(1, self._policy.min_rounds - have)
+            return max(1, self._policy.cold_rounds - have)
         if have < 3:
             return self._policy.min_rounds - have
         needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2
         return max(1, round(min(max(needed, self._policy.min_rounds), self._policy.max_rounds) - have))
 
 
-def _with_reference(run: Run, reference: Timing | None) -> Run:
-    """Return the run with the p10 of its round's reference kernel, on the clock of its row."""
-    from dataclasses import replace
-
+def _with_reference(run: Run, reference: ReferenceTime | None) -> Run:
+    """Return the run with its round's reference time, on the clock of its row."""
     if reference is None:
         return run
-    on_cpu = clock_of(run.target.threads) == "cpu" and run.cpu_ns and reference.cpu_ns
-    samples = reference.cpu_ns if on_cpu else reference.wall_ns
-    return replace(run, reference_ns=p10(np.asarray(samples, dtype=np.float64)))
+    clock = clock_of(run.target.threads)
+    return replace(run, reference_ns=reference.cpu_ns if clock == "cpu" and run.cpu_ns else reference.wall_ns)

@@ -73,7 +73,7 @@ def half_width(rounds: Sequence[Floats]) -> float:
 
 def is_done(rounds: Sequence[Floats], policy: Policy, is_cold: bool = False) -> bool:
     """Say whether a row needs no further round; a cold one bounds a sum from above and need not be narrow."""
-    if len(rounds) >= policy.max_rounds or (is_cold and len(rounds) >= policy.min_rounds):
+    if len(rounds) >= policy.max_rounds or (is_cold and len(rounds) >= policy.cold_rounds):
         return True
     return len(rounds) >= policy.min_rounds and half_width(rounds) <= policy.half_width
 
@@ -150,8 +150,9 @@ def _differences(one: Run, other: Run) -> str:
 def _doubts(rounds: Sequence[Floats], reference: Sequence[float], policy: Policy, is_cold: bool) -> list[str]:
     """Say what speaks against a row, in words that name the figure."""
     doubts = []
-    if len(rounds) < policy.min_rounds:
-        doubts.append(f"too few rounds: {len(rounds)} of {policy.min_rounds}")
+    wanted = min(policy.cold_rounds, policy.min_rounds) if is_cold else policy.min_rounds
+    if len(rounds) < wanted:
+        doubts.append(f"too few rounds: {len(rounds)} of {wanted}")
     width = half_width(rounds)
     if width > policy.half_width and not is_cold:
         doubts.append(f"half-width {width:.1%} not down to {policy.half_width:.0%} after {len(rounds)} rounds")

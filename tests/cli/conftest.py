@@ -62,7 +62,8 @@ def edgelut(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(export_points, "TASKS", f"{OUTSIDE}.exporting")
     monkeypatch.setattr(export_points, "Worker", InlineWorker)
     monkeypatch.setattr(rounds, "Worker", InlineWorker)
-    monkeypatch.setattr(timing, "_reference", lambda: int)  # the real one would use every core of this process
+    steady = timing.ReferenceTime(1e6, 1e6)  # the real kernels would use every core of this process
+    monkeypatch.setattr(timing, "time_reference", lambda warmups, samples: steady)
 
     def run(*argv: str) -> Done:
         monkeypatch.setattr(sys, "argv", ["edgelut", *argv])

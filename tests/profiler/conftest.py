@@ -58,7 +58,8 @@ def quick_exports(monkeypatch: pytest.MonkeyPatch) -> None:
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing in this process; a test of what a process does asks for `processes`."""
     monkeypatch.setattr(rounds, "Worker", InlineWorker)
-    monkeypatch.setattr(timing, "_reference", lambda: int)  # the real one would use every core of this process
+    steady = timing.ReferenceTime(1e6, 1e6)  # the real kernels would use every core of this process
+    monkeypatch.setattr(timing, "time_reference", lambda warmups, samples: steady)
 
 
 @pytest.fixture

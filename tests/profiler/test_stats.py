@@ -19,7 +19,7 @@ from profiler import stats
 from profiler.plan import Policy
 from profiler.stats import Floats, summarise
 
-POLICY = Policy()
+POLICY = Policy(min_rounds=8)
 
 
 def rounds_of(rng: np.random.Generator, rounds: int, between: float, within: float, samples: int = 10) -> list[Floats]:
@@ -144,7 +144,7 @@ def test_a_drifting_reference_is_a_doubt_that_goes_when_the_policy_allows_it() -
     assert summarise(runs, POLICY).latency.doubts == (
         "the reference kernel drifted by 7% between the halves of the sweep",
     )
-    assert summarise(runs, Policy(drift=0.08)).latency.stable
+    assert summarise(runs, Policy(min_rounds=8, drift=0.08)).latency.stable
 
 
 def test_the_halves_are_those_of_time_whatever_order_the_runs_come_in() -> None:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("quick_exports", "inline")
 PROCESSES = pytest.mark.usefixtures("processes")
 
 NULL, SCRIPTED = Target("null", "null"), Target("null", "scripted")
-POLICY = Policy(drift=1e9)  # the reference kernel is real, and this machine may be busy
+POLICY = Policy(drift=1e9, min_rounds=8)  # the reference kernel is real, and this machine may be busy
 SIDE = 4
 
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from .check import TableCheck
-from .sequences import SEQUENCES, label
+from .sequences import REFERENCE, SEQUENCES, label
 from .types import Entry, Target
 
 
@@ -81,8 +81,8 @@ def pivot_table(entries: Sequence[Entry]) -> Table:
     rows: dict[tuple[str, int, int, int, int, str], dict[Target, Entry]] = {}
     for entry in entries:
         spec = entry.spec
-        if spec.kind in SEQUENCES:  # chains and cold rows are folded into their blocks' rows; networks have a command
-            continue
+        if spec.kind in SEQUENCES or spec.kind == REFERENCE:
+            continue  # chains and cold rows are folded into their blocks' rows; networks have a command
         key = (spec.kind, spec.width_in, spec.width_out, -spec.resolution, spec.batch, spec.key)
         rows.setdefault(key, {})[entry.target] = entry
     for key in sorted(rows):

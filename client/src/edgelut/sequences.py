@@ -84,6 +84,7 @@ class SequenceKind(BlockKind):
 CHAIN = SequenceKind("chain", {"blocks": ""}, widens=True)
 NETWORK = SequenceKind("network", {"blocks": ""}, widens=True)
 COLD = SequenceKind("cold", {"blocks": ""}, widens=True, longest=1)
+REFERENCE = "reference"  # the kind of the row that holds a machine's nominal reference time
 SEQUENCES = {kind.name: kind for kind in (CHAIN, NETWORK, COLD)}
 
 

@@ -275,7 +275,8 @@ class Entry:
     """One row of the table: a latency with what it is of and where it comes from.
 
     `provenance` names what produced the row: `measured_at` (ISO 8601, UTC), `sweep`, `conditions` (hash), `artifact_sha256`,
-    `parity_error`, `raw_p10_ns` and `reference_factor` where the reference kernel was divided out.
+    `parity_error`; and where the machine's drift was divided out, `raw_p10_ns` as it was measured, `reference_ns` beside it
+    and `reference_factor` that the times were multiplied by.
     """
 
     spec: BlockSpec
