@@ -47,6 +47,10 @@ def main() -> None:
     arguments = parser(__doc__ or "")
     arguments.add_argument("--networks", type=int, default=30, help="random networks beside L1 and L3")
     arguments.add_argument("--runtime", action="append", choices=sorted(FORMATS), help="default: both")
+    arguments.add_argument(
+        "--half-width", type=float, default=0.01, help="of a row; noise of 2 %% hides an error of 1 %%"
+    )
+    arguments.add_argument("--max-rounds", type=int, default=60)
     arguments.add_argument("--keep", type=Path, help="folder for database and artifacts; goes on where it stopped")
     arguments.add_argument("--rows", type=Path, metavar="FILE", help="write each network's figures there, as JSON")
     options = arguments.parse_args()
@@ -60,7 +64,8 @@ def main() -> None:
         stack.callback(store.close)
         for runtime in options.runtime or FORMATS:
             target = Target("host", runtime)
-            compositions = _measure(networks, target, store, home, options.seed)
+            policy = Policy(seed=options.seed, half_width=options.half_width, max_rounds=options.max_rounds)
+            compositions = _measure(networks, target, store, home, policy)
             measured = store.get_many([network_spec(network) for network in networks], target)
             truth = [entry.latency.p10_ns for entry in measured]
             figures += _figures(runtime, compositions, truth)
@@ -71,7 +76,7 @@ def main() -> None:
 
 
 def _measure(
-    networks: Sequence[NetworkSpec], target: Target, store: SqlStore, home: Path, seed: int
+    networks: Sequence[NetworkSpec], target: Target, store: SqlStore, home: Path, policy: Policy
 ) -> list[Composition]:
     """Measure the table, then the networks in another sweep; return the networks' sums."""
     blocks = list(dict.fromkeys(block for network in networks for block in network.blocks))
@@ -79,7 +84,7 @@ def _measure(
     for name, specs in (("table", with_needs(blocks)), ("networks", wholes)):
         print(f"{target.runtime}: {name}, {len(specs)} rows", flush=True)
         points = [Point(spec, target, FORMATS[target.runtime]) for spec in specs]
-        run_sweep(points, store, home, Policy(seed=seed), observer=Shown())
+        run_sweep(points, store, home, policy, observer=Shown())
     return [compose(network, target, store) for network in networks]
 
 

@@ -22,8 +22,12 @@ from report import Figure, parser, publish
 from backends.base import Loaded
 from backends.clock import time_calls
 from backends.runtimes.onnxruntime_cpu import OnnxruntimeSession
+from profiler.plan import Policy
 
-CALLS = 25  # a burst: about 5 ms, as the profiler's
+CALL_NS = 200_000  # about what the model takes
+INNER = Policy().inner(CALL_NS)  # calls a sample, as a sweep has them for such a block
+SAMPLES = 6
+CALLS = SAMPLES * INNER  # a burst: about 5 ms
 ROUNDS = 400
 GOAL = 0.01
 
@@ -93,7 +97,7 @@ def burst_pair(plain: onnxruntime.InferenceSession, session: OnnxruntimeSession,
     """Return the ns of a bare burst (wall, CPU), of one of ours, and what ours reports (wall, CPU)."""
     bare = None if ours_first else bare_ns(plain, session.binding)
     started = perf_counter_ns()
-    timing = session.time(CALLS)
+    timing = session.time(SAMPLES, INNER)
     ours = perf_counter_ns() - started
     wall, cpu = bare or bare_ns(plain, session.binding)
     return wall, cpu, ours, sum(timing.wall_ns), sum(timing.cpu_ns)

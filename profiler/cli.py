@@ -31,7 +31,7 @@ require_own_packages()  # at start: what runs after it imports them
 
 app = typer.Typer()
 
-Presets = Annotated[list[str] | None, typer.Argument(metavar="[PRESET]...", help="Such as efficientformer-l1 or demo.")]
+Presets = Annotated[list[str] | None, typer.Argument(metavar="PRESET", help="Such as efficientformer-l1 or demo.")]
 Block = Annotated[list[str] | None, typer.Option(help="Kind of block, such as MB3D; may be repeated.")]
 Width = Annotated[list[str] | None, typer.Option(metavar="N", help="224, or 208,224, or 208..240:16.")]
 WidthOut = Annotated[list[str] | None, typer.Option(metavar="N", help="Output width of stem, embedding, head.")]

@@ -22,9 +22,12 @@ class Policy:
     burst_ns: int = 8_000_000  # a burst lasts about this long ...
     min_samples: int = 3  # ... but has at least so many samples ...
     max_samples: int = 12  # ... and at most so many
-    min_sample_ns: int = 100_000  # a shorter call is repeated inside one sample
+    min_sample_ns: int = (
+        400_000  # a shorter call is repeated inside one sample, so that reading clocks costs below 0.5 %
+    )
     min_rounds: int = 16
     max_rounds: int = 30
+    spread_s: float = 8.0  # a sweep of few rows pauses between rounds, so that `min_rounds` last so long at least
     half_width: float = 0.02  # a row is done when its bootstrap half-width is this small
     drift: float = 0.05  # a reference that moves by more between the halves of a sweep makes its rows doubtful
     cold_rounds: int = 6  # of a cold row, which only bounds a sum from above
@@ -38,6 +41,10 @@ class Policy:
     def samples(self, call_ns: float, inner: int) -> int:
         """Return how many samples one burst has."""
         return max(self.min_samples, min(self.max_samples, int(self.burst_ns / max(call_ns * inner, 1.0))))
+
+    def pause_s(self, round_s: float) -> float:
+        """Return how long to wait after a round that took `round_s`."""
+        return max(0.0, self.spread_s / self.min_rounds - round_s)
 
     def order(self, items: Sequence[T], round_: int) -> list[T]:
         """Return the items in the random order of that round, the same for the same seed."""

@@ -40,7 +40,8 @@ class _Lane:
     runtime: str
     worker: Worker
     facts: Params
-    reference: ReferenceTime | None = None
+    reference: ReferenceTime | None = None  # of this round
+    references: list[ReferenceTime] = field(default_factory=list)
 
     @property
     def conditions(self) -> str:
@@ -81,6 +82,7 @@ class Group:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._deaths = 0
         self._ledger = context.ledger
+        self._measured: list[_Row] = []  # done, but not yet told: see _is_ready
 
     def measure(self) -> None:
         """Measure until every row is done or failed."""
@@ -97,10 +99,16 @@ class Group:
                 self._round(round_)
                 round_ += 1
                 self._close_done()
+                self._pause(time.perf_counter() - started)
                 self._report(round_, time.perf_counter() - started)
         finally:
             for lane in self._lanes.values():
                 lane.worker.close()
+
+    def _pause(self, round_s: float) -> None:
+        """Spread the rounds of a short sweep: a machine that is slow for some seconds must not be slow for all of it."""
+        if any(registry.load_runtime(row.lane[1]).hosted for row in self._live):
+            time.sleep(self._policy.pause_s(round_s))
 
     def _open_lanes(self) -> None:
         for row in self._rows:
@@ -184,11 +192,16 @@ class Group:
             raise
         except WorkerDied as error:
             self._context.fail(row.point, error)
-            self._live.remove(row)
+            self._drop(row)
             self._restart(row.lane)
         except EdgelutError as error:
             self._context.fail(row.point, error)
-            self._live.remove(row)
+            self._drop(row)
+
+    def _drop(self, row: _Row) -> None:
+        for rows in (self._live, self._measured):
+            if row in rows:
+                rows.remove(row)
 
     def _restart(self, key: tuple[str, str]) -> None:
         """Start a lane's worker anew and open again what it held."""
@@ -234,6 +247,7 @@ class Group:
         if not registry.load_runtime(lane.runtime).hosted:
             return
         lane.reference = lane.worker.call("time_reference", warmups=REFERENCE_WARMUPS, samples=REFERENCE_SAMPLES)
+        lane.references.append(lane.reference)
 
     def _burst(self, row: _Row, round_: int) -> None:
         assert row.opened is not None
@@ -287,13 +301,24 @@ class Group:
     def _close_done(self) -> None:
         """Turn rows whose interval is narrow enough into entries."""
         for row in [row for row in self._live if row.runs and is_done(row.rounds, self._policy, row.point.is_cold)]:
-            self._attempt(row, self._finish)
+            self._close(row)
+        for row in [row for row in self._measured if self._is_ready(row)]:
+            self._measured.remove(row)
+            self._attempt(row, self._tell)
         self._ledger.release()
 
-    def _finish(self, row: _Row) -> None:
-        self._ledger.add(row.point, self._entry(row))
+    def _close(self, row: _Row) -> None:
+        self._measured.append(row)
         self._live.remove(row)
-        self._lanes[row.lane].worker.call("close_session", number=row.number)
+        self._outlive(row.lane, lambda key: self._lanes[key].worker.call("close_session", number=row.number))
+
+    def _is_ready(self, row: _Row) -> bool:
+        """Say whether the machine's speed is known well enough to tell a row by it: a cold row is done long before that."""
+        rounds = len(self._lanes[row.lane].references)
+        return rounds >= self._policy.min_rounds or all(live.lane != row.lane for live in self._live)
+
+    def _tell(self, row: _Row) -> None:
+        self._ledger.add(row.point, self._entry(row))
 
     def _entry(self, row: _Row) -> Entry:
         summary = summarise(row.runs, self._policy)
@@ -321,7 +346,9 @@ class Group:
         )
 
     def _nominal(self, row: _Row, clock: Clock) -> float:
-        lane, measured = self._lanes[row.lane], [run.reference_ns for run in row.runs]
+        lane, own = self._lanes[row.lane], [run.reference_ns for run in row.runs]
+        seen = [reference.cpu_ns if clock == "cpu" else reference.wall_ns for reference in lane.references]
+        measured = max(own, seen, key=len)
         return nominal_ns(self._context.store, lane.facts, row.point.target, clock, measured, self._context.id)
 
     def _report(self, round_: int, seconds: float) -> None:

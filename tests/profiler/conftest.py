@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from backends import registry
 from db.engine import SqlStore, open_store
 from profiler import export_points, rounds, timing
+from profiler.plan import Policy
 from profiler.worker import Worker
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
 
@@ -78,3 +80,10 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(plugins), str(ROOT))))
     monkeypatch.setenv("EDGELUT_SCRIPT", str(folder))
     return folder
+
+
+@pytest.fixture
+def hosted(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runtime `scripted` as one that runs on this machine's processor; pauses between rounds are not waited for."""
+    monkeypatch.setattr(type(registry.load_runtime("scripted")), "hosted", True)
+    monkeypatch.setattr(Policy, "pause_s", lambda policy, round_s: 0.0)

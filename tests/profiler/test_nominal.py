@@ -51,7 +51,7 @@ def test_a_machine_far_from_its_nominal_speed_is_a_doubt() -> None:
 
 
 def test_a_sweep_on_a_slower_day_tells_the_same_latency_and_says_what_it_did(
-    store: SqlStore, home: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+    store: SqlStore, home: Path, script: Path, hosted: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = [Point(IDENTITY.spec(8, 4), Target("null", "scripted"), "null")]
     policy = Policy(min_rounds=2, max_rounds=2)

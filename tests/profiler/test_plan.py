@@ -12,7 +12,7 @@ from edgelut import MB3D, MB4D, Params, Target
 from profiler.plan import Point, Policy, describe, plan_key
 
 HOST = Target("host", "onnxruntime-cpu")
-POLICY = Policy(burst_ns=5_000_000)
+POLICY = Policy(burst_ns=5_000_000, min_sample_ns=100_000)
 POINTS = [Point(kind.spec(width, 14), HOST, "onnx") for kind in (MB4D, MB3D) for width in (208, 224)]
 
 
@@ -40,7 +40,7 @@ def test_a_burst_has_as_many_samples_as_fit_within_bounds(call_ns: float, inner:
 
 def test_the_order_of_a_round_is_random_and_the_same_for_the_same_seed() -> None:
     items = list(range(20))
-    assert POLICY.order(items, 3) == Policy(burst_ns=5_000_000).order(items, 3) != items
+    assert POLICY.order(items, 3) == POLICY.order(items, 3) != items
     assert sorted(POLICY.order(items, 3)) == items == list(range(20))
     assert POLICY.order(items, 3) != POLICY.order(items, 4) != Policy(seed=1).order(items, 4)
 
@@ -52,7 +52,7 @@ def test_rounds_of_neighbouring_seeds_do_not_repeat_each_other() -> None:
 
 
 def test_the_key_of_a_plan_does_not_depend_on_the_order_of_its_points() -> None:
-    assert plan_key(POINTS, POLICY) == plan_key(POINTS[::-1], Policy(burst_ns=5_000_000))
+    assert plan_key(POINTS, POLICY) == plan_key(POINTS[::-1], Policy(burst_ns=5_000_000, min_sample_ns=100_000))
 
 
 @pytest.mark.parametrize(
@@ -77,3 +77,8 @@ def test_a_plan_says_for_people_what_was_asked() -> None:
     assert said["points"] == 4 and said["blocks"] == ["MB3D", "MB4D"] and said["targets"] == [str(HOST)]
     assert said["policy"]["max_rounds"] == 30
     assert str(POINTS[0]) == f"MB4D 208 @14 on {HOST}" and POINTS[0].precision == "fp32"
+
+
+@pytest.mark.parametrize(("round_s", "pause_s"), [(0.1, 0.4), (0.5, 0.0), (3.0, 0.0)])
+def test_the_rounds_of_a_short_sweep_are_spread_and_those_of_a_long_one_are_not(round_s: float, pause_s: float) -> None:
+    assert Policy(spread_s=8.0, min_rounds=16).pause_s(round_s) == pytest.approx(pause_s)

@@ -97,7 +97,9 @@ def test_a_raw_run_holds_its_round_its_process_and_its_conditions(store: SqlStor
         assert set(run.cpu_ns) == {expected_ns(wanted.spec) * run.inner}
 
 
-def test_the_reference_kernel_runs_beside_what_runs_on_this_machine(store: SqlStore, home: Path, script: Path) -> None:
+def test_the_reference_kernel_runs_beside_what_runs_on_this_machine(
+    store: SqlStore, home: Path, script: Path, hosted: None
+) -> None:
     (wanted,) = todo = points(8, target=SCRIPTED)
     sweep(store, home, todo)
     runs = store.runs(wanted.spec, SCRIPTED)

@@ -40,9 +40,10 @@ class Part:
 class Composition:
     """A network's latency as the table has it, in ns.
 
-    `total_ns` is the estimate. `low_ns` and `high_ns` bracket the network: every block hot below, every block cold above, and
-    never narrower than the estimate. `interval_low_ns` and `interval_high_ns` are the estimate's own error bar at 95 %: what
-    its rows say of theirs, or what sums are known to be off by, whichever is wider. `measured` is the network's own row.
+    `total_ns` is the estimate. `low_ns` and `high_ns` bracket the network: every block hot below (at the lower end of its
+    own interval), every block cold above, and never narrower than the estimate. `interval_low_ns` and `interval_high_ns`
+    are the estimate's own error bar at 95 %: what its rows say of theirs, or what the sums on measured networks of this
+    target were off by, whichever is wider. `measured` is the network's own row.
     """
 
     network: NetworkSpec
@@ -107,7 +108,7 @@ def compose(
         target,
         total,
         hot,
-        min(hot, total),
+        min(_sum(parts, lambda part: part.entry.latency.low_ns), total),
         max(_sum(parts, _cold_ns), total),
         max(total - spread, 0.0),
         total + spread,

@@ -72,6 +72,7 @@ class ScriptedSession(Session):
 
 
 class Scripted(Runtime):
+    hosted = False  # the fixture `hosted` sets it
     formats = ("null",)
     precisions = ("fp32", "fp16")
 
