@@ -31,7 +31,12 @@ def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
         held.close()
 
     app = _Described(
-        title="EdgeLUT", version=__version__, lifespan=lifespan, redoc_url=None, generate_unique_id_function=_name
+        title="EdgeLUT",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=_name,
     )
     app.state.service = held
     app.router.routes.append(Route("/latency", latency.get_latency, methods=["GET"]))

@@ -25,7 +25,6 @@ LINKS = {
     "check": "/check",
     "health": "/healthz",
     "openapi": "/openapi.json",
-    "docs": "/docs",
 }
 
 
