@@ -12,11 +12,9 @@ from api.deps import Service, ServiceDep, answer
 from edgelut import wire
 from edgelut.quality import qualities
 from edgelut.query import BlockListing
-from edgelut.sequences import SEQUENCES
-from edgelut.types import Scalar
+from edgelut.sequences import REFERENCE, SEQUENCES
 
 router = APIRouter(tags=["catalogue"])
-LONGEST = 80  # characters of a parameter's value
 
 
 @router.get(
@@ -27,19 +25,19 @@ LONGEST = 80  # characters of a parameter's value
 async def get_blocks(service: ServiceDep) -> Response:
     """Return each kind that has rows, with every value of its widths, resolutions, batches and parameters.
 
-    Long values are cut, and the lines of chains, networks and cold rows left out: each is a row of its own.
+    Values longer than 80 characters are not listed, nor are the lines of chains, networks and cold rows, each a row of its
+    own, nor the machines' reference times.
     """
-    return await service.call(lambda: answer(bodies.BlocksOut(list(map(_brief, service.store.blocks())))))
+
+    def listed() -> Response:
+        found = [listing for listing in service.store.blocks() if listing.kind != REFERENCE]
+        return answer(bodies.BlocksOut(list(map(_brief, found))))
+
+    return await service.call(listed)
 
 
 def _brief(listing: BlockListing) -> BlockListing:
-    if listing.kind in SEQUENCES:
-        return replace(listing, params={})
-    return replace(listing, params={name: tuple(map(_cut, values)) for name, values in listing.params.items()})
-
-
-def _cut(value: Scalar) -> Scalar:
-    return f"{value[:LONGEST]}…" if isinstance(value, str) and len(value) > LONGEST else value
+    return replace(listing, params={}) if listing.kind in SEQUENCES else listing
 
 
 @router.get(

@@ -220,14 +220,15 @@ def test_a_check_takes_the_names_of_a_target_alone(networks: httpx.Client, query
     assert "known" in problem(networks.get(f"/check?{query}"), 422, "invalid") or query == "threads=x"
 
 
-def test_a_listing_of_blocks_holds_no_lines_of_chains_and_cuts_long_values(store: SqlStore) -> None:
+def test_a_listing_of_blocks_holds_neither_lines_of_chains_nor_long_values_nor_references(store: SqlStore) -> None:
     mine = BlockSpec("mine", 8, 8, 4, params=Params({"text": "x" * 100, "rank": 2}))
     store.put_many([row(chain(A)), row(cold(A)), row(network_spec(L1)), row(mine), row(A)])
+    store.put_many([row(BlockSpec("reference", 1, 1, 1))])
     with new_client(store) as client:
         found = {one["kind"]: one for one in client.get("/blocks").json()["blocks"]}
     assert all(found[kind]["params"] == {} for kind in ("chain", "cold", "network"))
     assert found["chain"]["widths"] == [48] and found["network"]["widths_out"] == [1000]
-    assert found["mine"]["params"] == {"rank": [2], "text": ["x" * 80 + "…"]}
+    assert found["mine"]["params"] == {"rank": [2]} and "reference" not in found
     assert found["MB4D"]["params"]["pool"] == [3]
 
 

@@ -92,7 +92,7 @@ def test_an_answer_has_the_error_bar_of_its_targets_quality() -> None:
     answer = network_latency(estimate(ABC, TARGET, source, known), known)
     assert answer.error == pytest.approx(0.2) and answer.quality == known
     assert answer.interval_ms[1] == pytest.approx(answer.latency_ms * 1.2)
-    assert answer.bracket_ms == pytest.approx((400e-6, 600e-6)) and answer.hot_sum_ms == pytest.approx(400e-6)
+    assert answer.bracket_ms == pytest.approx((396e-6, 600e-6)) and answer.hot_sum_ms == pytest.approx(400e-6)
     assert answer.measured_ms == pytest.approx(400e-6) and answer.network is None and not answer.aligned
     assert [(part.copies, part.basis, part.stable) for part in answer.parts] == [
         (2, "slope", True),
