@@ -21,6 +21,7 @@ from edgelut import (
 )
 from edgelut.efficientformer import CONFIGS, Config, network
 from edgelut.sequences import (
+    CALL,
     CHAIN,
     COLD,
     NETWORK,
@@ -88,7 +89,14 @@ def test_a_chain_repeats_what_can_follow_itself() -> None:
 def test_companions_are_what_a_slope_or_a_context_is_computed_from() -> None:
     spec, before, after = EMBEDDING.spec(48, 56, width_out=96), MB4D.spec(48, 56), MB4D.spec(96, 28)
     assert companions(MB4D.spec(48, 56)) == [chain(MB4D.spec(48, 56))]
-    assert companions(spec) == [CHAIN.of((before, spec, after)), before, after, chain(after)]
+    assert companions(spec) == [
+        CHAIN.of((before, spec, after)),
+        CALL,
+        before,
+        chain(before),
+        after,
+        chain(after),
+    ]
     assert companions(STEM.spec(48, 224)) == [
         in_context(STEM.spec(48, 224)),
         MB4D.spec(48, 56),
@@ -96,7 +104,9 @@ def test_companions_are_what_a_slope_or_a_context_is_computed_from() -> None:
     ]
     assert companions(HEAD.spec(448, 7, width_out=10)) == [
         in_context(HEAD.spec(448, 7, width_out=10)),
+        CALL,
         MB3D.spec(448, 7),
+        chain(MB3D.spec(448, 7)),
     ]
 
 

@@ -15,7 +15,7 @@ from db.engine import SqlStore
 from edgelut import EMBEDDING, FLAT, HEAD, IDENTITY, MB3D, MB4D, STEM, BlockSpec, Entry, Params, Target
 from edgelut.blocks import KINDS
 from edgelut.errors import Unsupported
-from edgelut.sequences import SEQUENCES, blocks_of, chain, cold, in_context
+from edgelut.sequences import CALL, SEQUENCES, blocks_of, chain, cold, in_context
 from edgelut.slopes import with_needs
 from edgelut.testing import make_entry
 from profiler import sweep as sweep_module
@@ -108,10 +108,10 @@ def test_a_block_that_cannot_repeat_is_stored_with_what_it_adds_in_its_context(
     wanted = with_needs([spec])
     assert not sweep(store, home, wanted).failures
     latency = store.get(spec, NULL).latency
-    first = 1000 if spec.kind == "stem" else 0  # a stem has no block before it that pays for the call
-    assert latency.context_ns == elements(spec) + first and latency.slope_ns is None
+    call = 0 if spec.kind == "stem" else 1000 + elements(CALL)  # a network pays for one call: its stem does
+    assert latency.context_ns == 1000 + elements(spec) - call and latency.slope_ns is None
     assert latency.cold_ns == 1000 + elements(spec)
-    for other in (other for other in wanted if other.kind not in SEQUENCES and other != spec):
+    for other in (other for other in wanted if other.kind not in SEQUENCES and other not in (spec, CALL)):
         assert store.get(other, NULL).latency.slope_ns == elements(other)
 
 
@@ -177,8 +177,8 @@ def test_a_known_row_that_lacks_its_slope_is_measured_again_with_its_chain_and_t
 def test_known_rows_complete_new_ones(store: SqlStore, home: Path) -> None:
     sweep(store, home, with_needs([MIXER, MB4D.spec(16, 2)]))
     result = sweep(store, home, with_needs([EMBED]))
-    assert {entry.spec for entry in result.measured} == {EMBED, in_context(EMBED), cold(EMBED)}
-    assert store.get(EMBED, NULL).latency.context_ns == elements(EMBED)
+    assert {entry.spec for entry in result.measured} == {EMBED, in_context(EMBED), cold(EMBED), CALL}
+    assert store.get(EMBED, NULL).latency.context_ns == elements(EMBED) - elements(CALL)
 
 
 def test_a_row_waits_for_its_companions_over_groups(
@@ -187,7 +187,7 @@ def test_a_row_waits_for_its_companions_over_groups(
     monkeypatch.setattr(sweep_module, "GROUP_BYTES", 1)  # each row in a group of its own
     sweep(store, home, with_needs([MIXER, EMBED]))
     assert store.get(MIXER, NULL).latency.slope_ns == elements(MIXER)
-    assert store.get(EMBED, NULL).latency.context_ns == elements(EMBED)
+    assert store.get(EMBED, NULL).latency.context_ns == elements(EMBED) - elements(CALL)
 
 
 def test_rows_in_doubt_are_measured_first(store: SqlStore, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from .blocks import KINDS, MB3D, MB4D, BlockKind, Layout, find_kind
+from .blocks import IDENTITY, KINDS, MB3D, MB4D, BlockKind, Layout, find_kind
 from .errors import InvalidSpec
 from .notation import EXAMPLE, MOST_BLOCKS, format_blocks, parse_cached, shorten
 from .types import BlockSpec, NetworkSpec, Params
@@ -84,6 +84,7 @@ class SequenceKind(BlockKind):
 CHAIN = SequenceKind("chain", {"blocks": ""}, widens=True)
 NETWORK = SequenceKind("network", {"blocks": ""}, widens=True)
 COLD = SequenceKind("cold", {"blocks": ""}, widens=True, longest=1)
+CALL = IDENTITY.spec(8, 1)  # an empty graph: what a call costs before any block does
 REFERENCE = "reference"  # the kind of the row that holds a machine's nominal reference time
 SEQUENCES = {kind.name: kind for kind in (CHAIN, NETWORK, COLD)}
 
@@ -153,12 +154,9 @@ def companions(spec: BlockSpec) -> list[BlockSpec]:
     if repeats(spec):
         return [chain(spec)]
     before, after = context(spec)
-    found = [in_context(spec)]
-    if before is not None:
-        found.append(before)
-    if after is not None:
-        found += [after, chain(after)]
-    return found
+    neighbours = dict.fromkeys(block for block in (before, after) if block is not None)
+    call = [] if before is None else [CALL]
+    return [in_context(spec), *call, *(one for block in neighbours for one in (block, chain(block)))]
 
 
 def label(spec: BlockSpec) -> str:
