@@ -32,10 +32,10 @@ def reference_spec(facts: Mapping[str, Scalar], clock: Clock) -> BlockSpec:
 
 
 def nominal_ns(
-    store: RunStore, facts: Mapping[str, Scalar], target: Target, clock: Clock, measured: Sequence[float], sweep: str
+    store: RunStore, facts: Mapping[str, Scalar], device: str, clock: Clock, measured: Sequence[float], sweep: str
 ) -> float:
     """Return the nominal time; where the machine has none yet, what was measured now becomes it."""
-    spec, own = reference_spec(facts, clock), Target(target.device, target.runtime)
+    spec, own = reference_spec(facts, clock), Target(device, REFERENCE)
     found = store.find_many((spec,), own)[0]
     if found is None:
         values = np.asarray(measured)

@@ -18,6 +18,7 @@ from .artifacts import Stored
 from .errors import WorkerDied
 from .nominal import at_nominal, nominal_ns
 from .observer import Progress
+from .pace import Pace
 from .plan import Point
 from .stats import Floats, calls_ns, clock_of, half_width, is_done, summarise
 from .timing import Opened, ReferenceTime
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from .sweep import SweepContext
 
 TASKS = "profiler.timing"
-REFERENCE_WARMUPS, REFERENCE_SAMPLES = 2, 8
 SETTLE_S = 120.0
 MOST_DEATHS = 3  # of workers outside any row's burst: more is no accident, and ends the sweep
 
@@ -40,8 +40,6 @@ class _Lane:
     runtime: str
     worker: Worker
     facts: Params
-    reference: ReferenceTime | None = None  # of this round
-    references: list[ReferenceTime] = field(default_factory=list)
 
     @property
     def conditions(self) -> str:
@@ -82,6 +80,7 @@ class Group:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._deaths = 0
         self._ledger = context.ledger
+        self._pace = Pace(lambda: Worker(TASKS))
         self._measured: list[_Row] = []  # done, but not yet told: see _is_ready
 
     def measure(self) -> None:
@@ -102,12 +101,13 @@ class Group:
                 self._pause(time.perf_counter() - started)
                 self._report(round_, time.perf_counter() - started)
         finally:
+            self._pace.close()
             for lane in self._lanes.values():
                 lane.worker.close()
 
     def _pause(self, round_s: float) -> None:
         """Spread the rounds of a short sweep: a machine that is slow for some seconds must not be slow for all of it."""
-        if any(registry.load_runtime(row.lane[1]).hosted for row in self._live):
+        if any(map(_is_hosted, self._live)):
             time.sleep(self._policy.pause_s(round_s))
 
     def _open_lanes(self) -> None:
@@ -224,30 +224,20 @@ class Group:
             self._restart(key)
 
     def _round(self, round_: int) -> None:
-        """Time every live row and each lane's reference once, in random order; then store it all."""
-        for lane in self._lanes.values():
-            lane.reference = None
+        """Time every live row and the reference once, in random order; then store it all."""
+        self._pace.now = None
         for key in sorted({row.lane for row in self._live}):
             self._outlive(key, self._settle)
-        lanes = sorted({row.lane for row in self._live})
-        items: list[_Row | tuple[str, str]] = [*self._live, *lanes]
+        items: list[_Row | Pace] = [*self._live, *([self._pace] if any(map(_is_hosted, self._live)) else [])]
         for item in self._policy.order(items, round_):
-            if isinstance(item, _Row):
-                if item in self._live:
-                    self._attempt(item, lambda row: self._burst(row, round_))
-            else:
-                self._outlive(item, self._time_reference)
+            if isinstance(item, Pace):
+                item.time()
+            elif item in self._live:
+                self._attempt(item, lambda row: self._burst(row, round_))
         self._store()
 
     def _settle(self, key: tuple[str, str]) -> None:
         self._lanes[key].worker.call("settle", SETTLE_S + 5, device=key[0], timeout_s=SETTLE_S)
-
-    def _time_reference(self, key: tuple[str, str]) -> None:
-        lane = self._lanes[key]
-        if not registry.load_runtime(lane.runtime).hosted:
-            return
-        lane.reference = lane.worker.call("time_reference", warmups=REFERENCE_WARMUPS, samples=REFERENCE_SAMPLES)
-        lane.references.append(lane.reference)
 
     def _burst(self, row: _Row, round_: int) -> None:
         assert row.opened is not None
@@ -288,9 +278,8 @@ class Group:
         """Store a round in one transaction: a sweep that is killed loses the round it was in and no other."""
         runs = []
         for row in self._live:
-            reference = self._lanes[row.lane].reference
             if row.pending is not None:
-                row.pending = _with_reference(row.pending, reference)
+                row.pending = _with_reference(row.pending, self._pace.now if _is_hosted(row) else None)
                 runs.append(row.pending)
         self._context.store.put_runs(runs)
         for row in self._live:
@@ -314,8 +303,8 @@ class Group:
 
     def _is_ready(self, row: _Row) -> bool:
         """Say whether the machine's speed is known well enough to tell a row by it: a cold row is done long before that."""
-        rounds = len(self._lanes[row.lane].references)
-        return rounds >= self._policy.min_rounds or all(live.lane != row.lane for live in self._live)
+        others = any(_is_hosted(live) for live in self._live)
+        return not _is_hosted(row) or not others or len(self._pace.seen) >= self._policy.min_rounds
 
     def _tell(self, row: _Row) -> None:
         self._ledger.add(row.point, self._entry(row))
@@ -347,9 +336,9 @@ class Group:
 
     def _nominal(self, row: _Row, clock: Clock) -> float:
         lane, own = self._lanes[row.lane], [run.reference_ns for run in row.runs]
-        seen = [reference.cpu_ns if clock == "cpu" else reference.wall_ns for reference in lane.references]
+        seen = [reference.cpu_ns if clock == "cpu" else reference.wall_ns for reference in self._pace.seen]
         measured = max(own, seen, key=len)
-        return nominal_ns(self._context.store, lane.facts, row.point.target, clock, measured, self._context.id)
+        return nominal_ns(self._context.store, lane.facts, row.point.target.device, clock, measured, self._context.id)
 
     def _report(self, round_: int, seconds: float) -> None:
         """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""
@@ -367,6 +356,11 @@ class Group:
             return self._policy.min_rounds - have
         needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2
         return max(1, round(min(max(needed, self._policy.min_rounds), self._policy.max_rounds) - have))
+
+
+def _is_hosted(row: _Row) -> bool:
+    """Say whether a row's calls run on this machine's processor, whose speed the reference tells."""
+    return registry.load_runtime(row.point.target.runtime).hosted
 
 
 def _with_reference(run: Run, reference: ReferenceTime | None) -> Run:
