@@ -1,7 +1,7 @@
 """How fast the machine is, round by round: the reference kernels in a process of their own.
 
-Beside a runtime's sessions their time would depend on what else that process holds: with 186 TorchScript sessions open the
-same kernels took 1.5 % longer than with 20.
+Beside a runtime's sessions their time may depend on what else that process holds: in the sweep of a table of 186 TorchScript
+sessions the same kernels took 1.5 % longer than in the sweep of 32 networks that followed it.
 """
 
 from __future__ import annotations

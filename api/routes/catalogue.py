@@ -13,6 +13,7 @@ from edgelut import wire
 from edgelut.quality import qualities
 from edgelut.query import BlockListing
 from edgelut.sequences import REFERENCE, SEQUENCES
+from edgelut.types import Target
 
 router = APIRouter(tags=["catalogue"])
 
@@ -66,7 +67,12 @@ async def get_targets(service: ServiceDep) -> Response:
     return Response(body, media_type="application/json")
 
 
+def _targets_of(service: Service) -> list[Target]:
+    """Return the targets that blocks were measured on: a machine's reference time is kept on one of its own."""
+    return [target for target in service.store.targets() if target.runtime != REFERENCE]
+
+
 def _targets(service: Service) -> bytes:
     known = qualities(service.store)
-    listed = [bodies.target_out(target, known.get(target)) for target in service.store.targets()]
+    listed = [bodies.target_out(target, known.get(target)) for target in _targets_of(service)]
     return wire.encode(bodies.TargetsOut(listed))

@@ -9,13 +9,14 @@ import pytest
 
 from api.routes import check as check_route
 from db.store import SqlStore
-from edgelut import MB4D, BlockSpec, NetworkSpec, Params, wire
+from edgelut import MB4D, BlockSpec, NetworkSpec, Params, Target, wire
 from edgelut.check import TableCheck, check
 from edgelut.efficientformer import CONFIGS, network
 from edgelut.errors import StorageError
 from edgelut.notation import format_blocks, parse_blocks
 from edgelut.quality import NetworkLatency, estimate, network_latency, qualities, quality
 from edgelut.sequences import chain, cold, network_spec
+from edgelut.testing import make_entry
 from tests.api.support import OTHER, TARGET, new_client
 from tests.api.test_latency import problem
 from tests.client.test_compose import ABC, L1, A, B, C, row, rows_of, whole
@@ -230,6 +231,12 @@ def test_a_listing_of_blocks_holds_neither_lines_of_chains_nor_long_values_nor_r
     assert found["chain"]["widths"] == [48] and found["network"]["widths_out"] == [1000]
     assert found["mine"]["params"] == {"rank": [2]} and "reference" not in found
     assert found["MB4D"]["params"]["pool"] == [3]
+
+
+def test_a_machines_reference_is_no_target_to_ask_for(store: SqlStore) -> None:
+    store.put_many([row(A), make_entry(1.0, BlockSpec("reference", 1, 1, 1), Target("host", "reference"))])
+    with new_client(store) as client:
+        assert [one["runtime"] for one in client.get("/targets").json()["targets"]] == [row(A).target.runtime]
 
 
 def test_a_row_of_a_long_network_can_be_put(networks: httpx.Client) -> None:

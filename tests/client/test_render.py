@@ -9,9 +9,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from edgelut import MB3D, MB4D, Entry, Target
+from edgelut import MB3D, MB4D, BlockSpec, Entry, Target
 from edgelut.blocks import EMBEDDING
 from edgelut.render import entries_table, milliseconds, pivot_table, short
+from edgelut.sequences import chain, cold
 from edgelut.testing import make_entry
 
 HOST = Target("host", "onnxruntime-cpu")
@@ -91,3 +92,11 @@ def test_a_table_fits_into_80_columns(make: object) -> None:
     assert isinstance(console.file, io.StringIO)
     assert max(map(len, console.file.getvalue().splitlines())) <= 80
     assert "12345.000" in console.file.getvalue()
+
+
+def test_a_pivot_shows_blocks_and_no_column_for_what_is_folded_into_them() -> None:
+    block, target = MB4D.spec(16, 7), Target("host", "onnxruntime-cpu")
+    hidden = [chain(block), cold(block), BlockSpec("reference", 1, 1, 1)]
+    other = Target("host", "reference")
+    table = pivot_table([make_entry(1e6, block, target), *(make_entry(2e6, spec, other) for spec in hidden)])
+    assert table.row_count == 1 and len(table.columns) == 4
