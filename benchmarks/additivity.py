@@ -17,13 +17,12 @@ from report import Figure, parser, publish
 
 from db.engine import open_store
 from db.store import SqlStore
-from edgelut import NetworkSpec, Target
+from edgelut import NetworkSpec, Target, presets
 from edgelut.compose import Composition, compose, kendall_tau
+from edgelut.plan import Point, Policy
 from edgelut.sequences import network_spec
 from edgelut.slopes import with_needs
-from profiler import presets
 from profiler.observer import Observer, Progress
-from profiler.plan import Point, Policy
 from profiler.sweep import run_sweep
 
 FORMATS = {"onnxruntime-cpu": "onnx", "torchscript-cpu": "torchscript"}

@@ -17,8 +17,9 @@ import numpy as np
 from report import Figure, parser, publish
 
 from backends import registry
+from edgelut import presets
 from edgelut.types import BlockSpec
-from profiler import exporting, presets
+from profiler import exporting
 from supernet import blocks
 
 FORMATS = {"coreml": "fp16", "onnx": "fp32", "torchscript": "fp32"}

@@ -22,7 +22,7 @@ from report import Figure, parser, publish
 from backends.base import Loaded
 from backends.clock import time_calls
 from backends.runtimes.onnxruntime_cpu import OnnxruntimeSession
-from profiler.plan import Policy
+from edgelut.plan import Policy
 
 CALL_NS = 200_000  # about what the model takes
 INNER = Policy().inner(CALL_NS)  # calls a sample, as a sweep has them for such a block

@@ -19,9 +19,9 @@ from report import Figure, parser, publish
 
 from db.engine import open_store
 from edgelut import EMBEDDING, MB3D, MB4D, STEM, Target
+from edgelut.plan import Point, Policy
 from profiler.artifacts import Stored
 from profiler.export_points import ExportPool
-from profiler.plan import Point, Policy
 from profiler.sweep import run_sweep
 from profiler.worker import Worker
 

@@ -22,10 +22,9 @@ from edgelut.sequences import SEQUENCES, label
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
+    from edgelut.plan import Point
     from edgelut.runs import RunStore
     from edgelut.types import BlockSpec, Entry
-
-    from .plan import Point
 
 require_own_packages()  # at start: what runs after it imports them
 
@@ -78,11 +77,10 @@ def profile(
 
     Ctrl-C stops it; the same command goes on where it stopped.
     """
-    from edgelut import settings
+    from edgelut import presets, settings
+    from edgelut.plan import Policy
     from edgelut.slopes import with_needs
 
-    from . import presets
-    from .plan import Policy
     from .sweep import run_sweep
 
     specs = _specs(preset, block, width, width_out, resolution, batch, param)
@@ -173,7 +171,8 @@ def _specs(
     batch: list[str] | None,
     param: list[str] | None,
 ) -> list[BlockSpec]:
-    from .request import BlockRequest, parse_numbers
+    from edgelut.request import BlockRequest, parse_numbers
+    from supernet import blocks
 
     return BlockRequest(
         presets=preset or (),
@@ -183,7 +182,7 @@ def _specs(
         resolutions=parse_numbers(resolution, "resolution"),
         batches=parse_numbers(batch, "batch") or (1,),
         params=parse_params(param),
-    ).specs()
+    ).specs(blocks.kind)
 
 
 def _points(
@@ -195,7 +194,9 @@ def _points(
     format_: list[str] | None,
     option: list[str] | None,
 ) -> list[Point]:
-    from .request import TargetRequest, parse_numbers
+    from edgelut.request import parse_numbers
+
+    from .request import TargetRequest
 
     return TargetRequest(
         devices=device or ("host",),

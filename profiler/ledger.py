@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from edgelut.plan import Point
 from edgelut.slopes import complete, needs
 from edgelut.types import BlockSpec, Entry, Target
-
-from .plan import Point
 
 if TYPE_CHECKING:
     from .sweep import SweepContext

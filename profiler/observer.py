@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from edgelut.plan import Point
 from edgelut.types import Entry
-
-from .plan import Point
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from backends import registry
 from backends.base import Timing
 from edgelut.errors import DeviceBusy, EdgelutError
+from edgelut.plan import Point
 from edgelut.types import BlockSpec, Clock, Entry, Params, Run, Scalar, Target, digest
 
 from .artifacts import Stored
@@ -19,7 +20,6 @@ from .errors import WorkerDied
 from .nominal import at_nominal, nominal_ns
 from .observer import Progress
 from .pace import Pace
-from .plan import Point
 from .stats import Floats, calls_ns, clock_of, half_width, is_done, summarise
 from .timing import Opened, ReferenceTime
 from .worker import Worker

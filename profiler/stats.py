@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from edgelut.errors import UnlikeRuns
+from edgelut.plan import Policy
 from edgelut.sequences import COLD
 from edgelut.types import Clock, Latency, Run
-
-from .plan import Policy
 
 Floats = npt.NDArray[np.float64]
 QUANTILE = 0.10

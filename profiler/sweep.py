@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edgelut.errors import BackendMissing, EdgelutError, StorageError
+from edgelut.plan import Point, Policy, describe, plan_key
 from edgelut.runs import Failure, RunStore
 from edgelut.types import Entry
 
@@ -16,7 +17,6 @@ from .export_points import ExportPool
 from .ledger import Ledger
 from .lock import device_lock
 from .observer import Observer
-from .plan import Point, Policy, describe, plan_key
 from .rounds import Group
 
 GROUP_BYTES = 1 << 30  # of artifacts held open at a time; a runtime holds about twice that

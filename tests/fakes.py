@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edgelut.plan import Point
 from edgelut.types import Entry
 from profiler.observer import Observer, Progress
-from profiler.plan import Point
 from profiler.worker import _portable
 
 ROOT = Path(__file__).parent.parent

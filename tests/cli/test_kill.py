@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from edgelut import MB4D, wire
+from edgelut.plan import Policy
 from edgelut.types import Entry, Target
-from profiler.plan import Policy
 from tests.fakes import OUTSIDE
 
 from .conftest import Command

@@ -171,7 +171,7 @@ def test_a_failing_database_behind_the_service_is_a_service_error(
         raise StorageError("the disk is full")
 
     monkeypatch.setattr("db.store.SqlStore.find_many", fails)
-    monkeypatch.setattr(table_over_rest, "_sleep", lambda _: None)
+    monkeypatch.setattr(table_over_rest._connection, "_sleep", lambda _: None)
     with pytest.raises(ServiceError, match="try again"):
         table_over_rest.find(entry().spec, TARGET)
 

@@ -34,11 +34,11 @@ def test_a_services_address_opens_a_table_over_http(monkeypatch: pytest.MonkeyPa
     for location in ("http://127.0.0.1:8321", "https://host/edgelut/", "HTTP://host"):
         opened = open_source(location)
         assert isinstance(opened, HttpTable)
-        assert opened._client.headers["authorization"] == "Bearer from-the-environment"
+        assert opened._connection._client.headers["authorization"] == "Bearer from-the-environment"
         opened.close()
     given = open_source("http://host", token="given")
     assert isinstance(given, HttpTable)
-    assert given._client.headers["authorization"] == "Bearer given"
+    assert given._connection._client.headers["authorization"] == "Bearer given"
     given.close()
 
 

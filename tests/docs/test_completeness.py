@@ -19,10 +19,9 @@ from api.problems import STATUS
 from backends import registry
 from db.engine import open_store
 from db.schema import metadata
-from edgelut import KINDS, cli, exits
+from edgelut import KINDS, cli, exits, presets
 from edgelut.errors import BackendMissing
-from profiler import presets
-from profiler.plan import Policy
+from edgelut.plan import Policy
 from tests.docs import markdown
 from tests.docs.markdown import ROOT
 

@@ -11,8 +11,8 @@ import pytest
 
 from backends import registry
 from db.engine import SqlStore, open_store
+from edgelut.plan import Policy
 from profiler import export_points, rounds, timing
-from profiler.plan import Policy
 from profiler.worker import Worker
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
 

@@ -15,12 +15,12 @@ from db.engine import SqlStore
 from edgelut import EMBEDDING, FLAT, HEAD, IDENTITY, MB3D, MB4D, STEM, BlockSpec, Entry, Params, Target
 from edgelut.blocks import KINDS
 from edgelut.errors import Unsupported
+from edgelut.plan import Point, Policy
 from edgelut.sequences import CALL, SEQUENCES, blocks_of, chain, cold, in_context
 from edgelut.slopes import with_needs
 from edgelut.testing import make_entry
 from profiler import sweep as sweep_module
 from profiler import timing
-from profiler.plan import Point, Policy
 from profiler.sweep import SweepResult, run_sweep
 from tests.fakes import Watcher
 from tests.profiler.outside import exporting

@@ -6,9 +6,9 @@ import pytest
 
 from db.store import SqlStore
 from edgelut import IDENTITY, Latency, Target
+from edgelut.plan import Point, Policy
 from profiler import timing
 from profiler.nominal import at_nominal, nominal_ns, reference_spec
-from profiler.plan import Point, Policy
 from profiler.sweep import run_sweep
 
 pytestmark = pytest.mark.usefixtures("inline", "quick_exports")

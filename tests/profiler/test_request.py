@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from edgelut import InvalidSpec
+from edgelut import InvalidSpec, presets
 from edgelut.errors import BackendMissing, UnknownKind, Unsupported
-from profiler import presets
-from profiler.request import BlockRequest, TargetRequest, exports, parse_numbers
+from edgelut.request import BlockRequest, parse_numbers
+from profiler.request import TargetRequest, exports
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_block_named_twice_is_asked_for_once() -> None:
     ("request_", "error", "said"),
     [
         (BlockRequest(), InvalidSpec, "name a preset .*efficientformer-l1.*--block"),
-        (BlockRequest(kinds=["MB5D"], widths=[1], resolutions=[1]), UnknownKind, "mb4d"),
+        (BlockRequest(kinds=["MB5D"], widths=[1], resolutions=[1]), UnknownKind, "MB4D"),
         (BlockRequest(kinds=["MB4D"], widths=[16]), InvalidSpec, "MB4D: give --resolution"),
         (BlockRequest(kinds=["MB4D"]), InvalidSpec, "give --width and --resolution"),
         (BlockRequest(presets=["l9"]), InvalidSpec, "no preset 'l9'; there are .*demo"),

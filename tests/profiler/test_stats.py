@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelut.errors import UnlikeRuns
+from edgelut.plan import Policy
 from edgelut.testing import START, make_run
 from edgelut.types import Params, Run
 from profiler import stats
-from profiler.plan import Policy
 from profiler.stats import Floats, summarise
 
 POLICY = Policy(min_rounds=8)

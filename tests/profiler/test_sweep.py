@@ -13,12 +13,12 @@ import pytest
 from db.engine import SqlStore
 from edgelut.blocks import IDENTITY
 from edgelut.errors import BackendMissing, DeviceBusy, StorageError
+from edgelut.plan import Point, Policy, plan_key
 from edgelut.testing import make_entry
 from edgelut.types import BlockSpec, Params, Target
 from profiler import rounds
 from profiler.artifacts import ArtifactStore
 from profiler.lock import device_lock
-from profiler.plan import Point, Policy, plan_key
 from profiler.sweep import SweepResult, run_sweep
 from tests.fakes import Watcher
 

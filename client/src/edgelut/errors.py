@@ -67,4 +67,11 @@ class StorageError(EdgelutError, RuntimeError):
 
 
 class ServiceError(EdgelutError, RuntimeError):
-    """The service refused a request, failed, or could not be reached in time."""
+    """The service refused a request, failed, or could not be reached in time.
+
+    `problem` is the name of the refusal (`conflict`, `forbidden`, ...), empty where the service said nothing.
+    """
+
+    def __init__(self, message: str = "", *, problem: str = "") -> None:
+        super().__init__(message)
+        self.problem = problem

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import msgspec
 
-from . import wire
-from .compose import IncompleteNetwork
-from .errors import EdgelutError, InvalidSpec, LatencyNotFound, ServiceError
+from .errors import InvalidSpec, LatencyNotFound, ServiceError
 from .quality import NetworkLatency
 from .query import Page, Query, Row
+from .rest import Connection
 from .table import LatencyTable
 from .types import BlockSpec, Entry, EntryKind, Latency, NetworkSpec, Params, Target
 
 BATCH = 5_000  # specs a request; the service takes 10,000
 PUT_LIMIT = 10_000  # entries a request; a put is all or none, so it is never split
 PAGE = 1_000
-PROBLEM = "urn:problem-type:edgelut:"
-BUSY = (429, 502, 503, 504)
-LONGEST_WAIT_S = 5.0
-
-T = TypeVar("T")
 
 
 class HttpTable(LatencyTable):
@@ -49,16 +42,8 @@ class HttpTable(LatencyTable):
         transport: httpx.BaseTransport | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        from . import __version__
-
-        self.url = _checked_url(url)
-        self._token = _checked_token(token)
-        self._retries = retries
-        self._sleep = sleep
-        headers = {"User-Agent": f"edgelut/{__version__}", "EdgeLUT-Version": __version__}
-        if self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
-        self._client = httpx.Client(base_url=self.url, headers=headers, timeout=timeout, transport=transport)
+        self._connection = Connection(url, token, timeout=timeout, retries=retries, transport=transport, sleep=sleep)
+        self.url = self._connection.url
 
     def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
         """Return the current row of each spec on the target, None where there is none."""
@@ -73,11 +58,11 @@ class HttpTable(LatencyTable):
             raise InvalidSpec(
                 f"put at most {PUT_LIMIT:,} entries at once over HTTP (all or none), not {len(entries):,}"
             )
-        return self._call(_Stored, "PUT", "/entries", body=list(entries)).current if entries else []
+        return self._connection.call(_Stored, "PUT", "/entries", body=list(entries)).current if entries else []
 
     def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
         """Return every entry ever put for that spec and target, oldest first."""
-        return self._call(_History, "POST", "/history", body={"spec": spec, "target": target}).entries
+        return self._connection.call(_History, "POST", "/history", body={"spec": spec, "target": target}).entries
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over the current rows, a page a request."""
@@ -94,7 +79,7 @@ class HttpTable(LatencyTable):
 
     def search(self, query: Query) -> Page:
         """Return the rows that match; raise LatencyNotFound, which says what there is nearby, where none does."""
-        found = self._call(_Answer, "GET", "/latency", params=_parameters(query))
+        found = self._connection.call(_Answer, "GET", "/latency", params=_parameters(query))
         return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor)
 
     def network_latency(self, network: NetworkSpec | str, target: Target, *, align: bool = False) -> NetworkLatency:
@@ -107,12 +92,12 @@ class HttpTable(LatencyTable):
             asked["blocks" if ":" in network else "network"] = network
         else:
             asked["blocks"] = network.blocks
-        found = self._call(NetworkLatency, "POST", "/networks/latency", body=asked)
+        found = self._connection.call(NetworkLatency, "POST", "/networks/latency", body=asked)
         return replace(found, network=network.name or None) if isinstance(network, NetworkSpec) else found
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.close()
 
     def __enter__(self) -> HttpTable:
         return self
@@ -125,7 +110,9 @@ class HttpTable(LatencyTable):
 
     def _batch(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
         """Return the rows of one chunk, decoding only what the caller lacks: hashing specs again is the slow part."""
-        found = self._call(_Batch, "POST", "/latency/batch", body={"specs": list(specs), "target": target}).entries
+        found = self._connection.call(
+            _Batch, "POST", "/latency/batch", body={"specs": list(specs), "target": target}
+        ).entries
         if len(found) != len(specs):
             raise ServiceError(f"{self.url} answered {len(found)} rows to {len(specs)} specs")
         for spec, row in zip(specs, found, strict=True):
@@ -135,78 +122,6 @@ class HttpTable(LatencyTable):
             None if row is None else Entry(spec, target, row.latency, row.kind, row.provenance)
             for spec, row in zip(specs, found, strict=True)
         ]
-
-    def _call(
-        self, type_: type[T], method: str, path: str, *, body: Any = None, params: Mapping[str, str | int] | None = None
-    ) -> T:
-        """Send a request until it is answered; return the answer or raise what the refusal means."""
-        content = None if body is None else wire.encode(body)
-        headers = None if body is None else {"Content-Type": "application/json"}
-        request = self._client.build_request(method, path, content=content, params=params, headers=headers)
-        response = self._send(request)
-        if not response.is_success:
-            raise self._refusal(response)
-        try:
-            return wire.decode(type_, response.content)
-        except InvalidSpec as error:
-            raise ServiceError(f"{self.url} answered what is not EdgeLUT's: {error}") from error
-
-    def _send(self, request: httpx.Request) -> httpx.Response:
-        """Return the response, after more tries on lost connections and busy answers; raise ServiceError."""
-        for attempt in range(self._retries + 1):
-            last = attempt == self._retries
-            try:
-                response = self._client.send(request)
-            except httpx.UnsupportedProtocol as error:
-                raise ServiceError(f"cannot reach {self.url}: {self._hide(str(error))}") from None
-            except httpx.TransportError as error:
-                if last:
-                    why = self._hide(str(error)) or type(error).__name__
-                    raise ServiceError(f"cannot reach {self.url}: {why}; is 'edgelut serve' running there?") from None
-                self._sleep(_wait_s(attempt))
-                continue
-            if response.status_code not in BUSY or last:
-                return response
-            self._sleep(_wait_s(attempt, response.headers.get("Retry-After")))
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _refusal(self, response: httpx.Response) -> EdgelutError:
-        """Return the exception that a refusal is: by the problem's type where there is one."""
-        try:
-            problem = wire.decode(_Problem, response.content)
-        except InvalidSpec:
-            return ServiceError(f"{self.url} answered {response.status_code} and is perhaps no EdgeLUT service")
-        detail = self._hide(problem.detail or problem.title or f"status {response.status_code}")
-        if problem.type == f"{PROBLEM}incomplete-network":
-            return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
-        if problem.type in _RAISED:
-            return _RAISED[problem.type](detail)
-        return ServiceError(f"{self.url}: {detail}")
-
-    def _hide(self, text: str) -> str:
-        return text.replace(self._token, "***") if self._token else text
-
-
-_RAISED: Mapping[str, type[EdgelutError]] = {
-    f"{PROBLEM}no-match": LatencyNotFound,
-    f"{PROBLEM}no-such-entry": LatencyNotFound,
-    f"{PROBLEM}unknown-name": LatencyNotFound,
-    f"{PROBLEM}empty-table": LatencyNotFound,
-    f"{PROBLEM}invalid": InvalidSpec,
-    f"{PROBLEM}too-large": InvalidSpec,
-}
-
-
-class _Missing(msgspec.Struct, frozen=True):
-    spec: BlockSpec
-
-
-class _Problem(msgspec.Struct, frozen=True):
-    type: str = "about:blank"
-    title: str = ""
-    detail: str = ""
-    missing: tuple[_Missing, ...] = ()
-    commands: tuple[str, ...] = ()
 
 
 class _Keyed(msgspec.Struct, frozen=True):
@@ -256,34 +171,6 @@ def _parameters(query: Query) -> dict[str, str | int]:
     names = [name for name in Query.__dataclass_fields__ if name != "params"]
     given = {name: getattr(query, name) for name in names if getattr(query, name) is not None}
     return given | {f"param.{name}": msgspec.json.encode(value).decode() for name, value in query.params.items()}
-
-
-def _wait_s(attempt: int, retry_after: str | None = None) -> float:
-    """Return how long to wait: what the service asks for, else twice as long each time, spread out."""
-    if retry_after is not None and retry_after.isdigit():
-        return min(float(retry_after), LONGEST_WAIT_S)
-    return min(0.1 * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
-
-
-def _checked_url(url: str) -> str:
-    """Return a service's address without a trailing slash. A URL with a password is refused and never repeated."""
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL:
-        raise InvalidSpec("the service's URL cannot be read; give one like http://127.0.0.1:8321") from None
-    if parsed.userinfo:
-        raise InvalidSpec("the service's URL holds a user name or password; give the token apart (EDGELUT_TOKEN)")
-    if parsed.scheme not in ("http", "https") or not parsed.host or parsed.query or parsed.fragment:
-        raise InvalidSpec("the service's URL must be like http://127.0.0.1:8321, without a query")
-    return str(parsed).rstrip("/")
-
-
-def _checked_token(token: str | None) -> str | None:
-    if token and not (token.isascii() and token.isprintable() and " " not in token):
-        raise InvalidSpec(
-            "the token holds a space, a line end or a letter that no header carries; is it quoted wrongly?"
-        )
-    return token or None
 
 
 __all__ = ["HttpTable"]

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from edgelut import InvalidSpec, NetworkSpec
+from edgelut import InvalidSpec, NetworkSpec, presets
 from edgelut.efficientformer import CONFIGS, network
 from edgelut.sequences import NETWORK, network_spec
 from edgelut.slopes import with_needs
-from profiler import presets
 
 
 def test_random_networks_depend_on_the_seed_alone_and_are_distinct() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from edgelut import MB3D, MB4D, BlockSpec, InvalidSpec, NetworkSpec
-from edgelut.efficientformer import CONFIGS, Config, get_config, network
-from edgelut.sequences import network_spec
+from .blocks import MB3D, MB4D
+from .efficientformer import CONFIGS, Config, get_config, network
+from .errors import InvalidSpec
+from .sequences import network_spec
+from .types import BlockSpec, NetworkSpec
 
 
 def names() -> list[str]:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgelut import MB3D, MB4D, Params, Target
-from profiler.plan import Point, Policy, describe, plan_key
+from edgelut.plan import Point, Policy, describe, plan_key
 
 HOST = Target("host", "onnxruntime-cpu")
 POLICY = Policy(burst_ns=5_000_000, min_sample_ns=100_000)

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from edgelut.sequences import COLD, blocks_of, label
-from edgelut.types import BlockSpec, Params, Target, digest
+from .sequences import COLD, blocks_of, label
+from .types import BlockSpec, Params, Target, digest
 
 T = TypeVar("T")
 
