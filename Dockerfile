@@ -1,5 +1,6 @@
-# The service: API, database and migrations; no torch, no toolchain, so that a broken one cannot take it down.
-FROM python:3.11-slim
+# Two images of one tree: `service` (API, engine, migrations; no torch, so that a broken toolchain cannot take it down) and
+# `agent` (the same with every toolchain, to export and measure).
+FROM python:3.11-slim AS service
 RUN useradd --create-home --uid 10001 edgelut
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
@@ -7,10 +8,18 @@ COPY client client
 COPY api api
 COPY backends backends
 COPY db db
+COPY jobs jobs
 COPY migrations migrations
 COPY profiler profiler
 COPY supernet supernet
 RUN pip install --no-cache-dir ./client .
+RUN mkdir -p /home/edgelut/.local/share/edgelut && chown -R edgelut /home/edgelut
 USER edgelut
 EXPOSE 8321
-CMD ["edgelut", "serve", "--host", "0.0.0.0"]
+CMD ["edgelut", "serve", "--no-agent", "--host", "0.0.0.0"]
+
+FROM service AS agent
+USER root
+RUN pip install --no-cache-dir ".[profile]"
+USER edgelut
+CMD ["edgelut", "agent"]
