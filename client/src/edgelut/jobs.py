@@ -378,6 +378,14 @@ class TokenInfo:
     last_used_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token that was just created. The secret is told this once and kept nowhere; it is in no repr."""
+
+    token: str = field(repr=False)
+    info: TokenInfo
+
+
 def families(specs: Sequence[BlockSpec]) -> list[list[BlockSpec]]:
     """Return specs in groups that must not be parted: a block with the sequences that complete its row.
 

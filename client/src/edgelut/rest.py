@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from . import wire
+from . import errors, wire
 from .compose import IncompleteNetwork
 from .errors import EdgelutError, InvalidSpec, LatencyNotFound, ServiceError
 from .types import BlockSpec
@@ -27,8 +27,8 @@ class Connection:
     """Connections to one service. Close it, or use it in a `with` block; safe for threads.
 
     Every call is bounded in time and may safely be sent twice, so each is tried again on a lost connection and on a busy
-    service. A refusal is raised as LatencyNotFound, InvalidSpec or ServiceError with the service's own words; ServiceError
-    has the problem's name in `problem`.
+    service. A refusal is raised as LatencyNotFound, InvalidSpec, Conflict or ServiceError with the service's own words;
+    ServiceError has the problem's name in `problem`.
 
     `timeout` is in seconds for connecting and for each wait for bytes; `transport` replaces the network in tests.
     """
@@ -136,10 +136,16 @@ class Connection:
         return text.replace(self._token, "***") if self._token else text
 
     @contextmanager
-    def stream(self, path: str, *, headers: Mapping[str, str] | None = None) -> Iterator[Iterator[str]]:
-        """Yield an iterator over the lines of an answer that stays open; raise what a refusal or a lost connection means."""
+    def stream(
+        self, path: str, *, headers: Mapping[str, str] | None = None, timeout: float | None = None
+    ) -> Iterator[Iterator[str]]:
+        """Yield an iterator over the lines of an answer that stays open; raise what a refusal or a lost connection means.
+
+        It is asked for once. `timeout` is how long the service may say nothing, in seconds.
+        """
+        wait = httpx.USE_CLIENT_DEFAULT if timeout is None else timeout
         try:
-            with self._client.stream("GET", path, headers=dict(headers or {})) as response:
+            with self._client.stream("GET", path, headers=dict(headers or {}), timeout=wait) as response:
                 if not response.is_success:
                     response.read()
                     raise self._refusal(response)
@@ -149,6 +155,7 @@ class Connection:
 
 
 _RAISED: Mapping[str, type[EdgelutError]] = {
+    f"{PROBLEM}conflict": getattr(errors, "Conflict", ServiceError),
     f"{PROBLEM}no-match": LatencyNotFound,
     f"{PROBLEM}no-such-entry": LatencyNotFound,
     f"{PROBLEM}unknown-name": LatencyNotFound,
