@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,7 +46,22 @@ class ArtifactStore:
 
     def find(self, key: str) -> Stored | None:
         """Return the artifact of that key after checking every byte of it."""
-        entry = self._entry(key)
+        return self._read(self._entry(key))
+
+    def by_hash(self, wanted: Collection[str]) -> dict[str, Stored]:
+        """Return those artifacts of these canonical hashes that are here whole, after checking every byte of them."""
+        found: dict[str, Stored] = {}
+        for entry in sorted((self.root / "keys").glob("*/*.json")):
+            try:
+                sha256 = json.loads(entry.read_text())["artifact"]["sha256"]
+                stored = self._read(entry) if sha256 in wanted and sha256 not in found else None
+            except (OSError, ValueError, KeyError, TypeError):  # damaged: another entry may hold the same file
+                continue
+            if stored is not None:
+                found[sha256] = stored
+        return found
+
+    def _read(self, entry: Path) -> Stored | None:
         try:
             with self._clear_errors():
                 row = json.loads(entry.read_text())

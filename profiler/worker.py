@@ -16,6 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
 from typing import Any
 
 from edgelut.errors import EdgelutError
@@ -28,13 +29,16 @@ SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 class Worker:
     """The parent's handle on one child process. Close it, or use it as a context manager."""
 
-    def __init__(self, tasks: str, env: Mapping[str, str] | None = None) -> None:
-        """Start a process that answers the functions of the module `tasks`, with `env` added to its environment."""
+    def __init__(self, tasks: str, env: Mapping[str, str] | None = None, python: Path | None = None) -> None:
+        """Start a process that answers the functions of the module `tasks`, with `env` added to its environment.
+
+        `python` is another interpreter to run it in; this package must be installed there.
+        """
         self.process = uuid.uuid4().hex
         self._pipe, theirs = Pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill up and stop the child
         self._child = subprocess.Popen(
-            [sys.executable, "-P", "-m", "profiler.worker", str(theirs.fileno()), tasks],
+            [str(python or sys.executable), "-P", "-m", "profiler.worker", str(theirs.fileno()), tasks],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -64,6 +68,10 @@ class Worker:
             ok, value = self._pipe.recv()
         except (EOFError, OSError) as error:
             raise WorkerDied(self._last_words(name)) from error
+        except EdgelutError:
+            raise
+        except Exception as error:  # a worker in another environment may answer with what this one cannot build
+            raise TaskFailed(f"the answer to {name!r} cannot be read here: {type(error).__name__}: {error}") from error
         if not ok:
             raise value
         return value
