@@ -212,9 +212,11 @@ def _print_check(entries: list[Entry], as_json: bool) -> None:
 
 def _add_commands() -> None:
     """Join the commands of what else is installed: the profiler's, the service's, the database's."""
+    from .cli_ci import app as ci_app
     from .cli_network import app as network_app
 
     app.add_typer(network_app)
+    app.add_typer(ci_app)
     for point in sorted(entry_points(group="edgelut.commands"), key=lambda point: point.name):
         try:
             found: typer.Typer = point.load()

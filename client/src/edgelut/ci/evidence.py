@@ -1,0 +1,180 @@
+"""From the runs of a comparing job to pairs for the gate, and from its verdict to the rows of a report."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+
+from edgelut import presets
+from edgelut.errors import EdgelutError
+from edgelut.gate import Pair, RowVerdict, Verdict
+from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
+from edgelut.sequences import network_spec
+from edgelut.types import BlockSpec, Params, Run, Target
+
+from .config import Config
+from .result import FailedPoint, Row, names
+
+Key = tuple[BlockSpec, Target]
+
+
+class OnJob(Protocol):
+    """Told whenever a job changed."""
+
+    def __call__(self, job: Job, /) -> object:
+        """Take a job."""
+
+
+class OnEvent(Protocol):
+    """Told each line of a job's log."""
+
+    def __call__(self, event: JobEvent, /) -> object:
+        """Take a line."""
+
+
+class JobService(Protocol):
+    """What of `HttpJobs` a build needs; tests give a fake."""
+
+    url: str
+
+    def submit(self, request: JobRequest, *, key: str = "") -> Job:
+        """Submit a job."""
+
+    def job(self, job_id: str) -> Job:
+        """Return a job."""
+
+    def points(self, job_id: str, *, state: str | None = None) -> list[JobPoint]:
+        """Return a job's points."""
+
+    def runs(self, job_id: str, points: Sequence[int] | None = None, *, baseline: bool = False) -> list[Run]:
+        """Return the runs of a side."""
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job."""
+
+    def wait(
+        self, job_id: str, on_job: OnJob | None = None, on_event: OnEvent | None = None, timeout_s: float | None = None
+    ) -> Job:
+        """Wait until a job has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a comparing job measured."""
+
+    job: Job
+    pairs: tuple[Pair, ...]
+    failures: tuple[FailedPoint, ...]
+
+
+def fetch(jobs: JobService, job: Job, config: Config) -> Evidence:
+    """Return the pairs of a job that has ended; raises ServiceError.
+
+    A point whose baseline could not be run again beside it is paired with the runs of the baseline's own session.
+    """
+    points = jobs.points(job.id)
+    called = names(point.point.spec for point in points)
+    failed = [point for point in points if point.state == "failed"]
+    alive = [point for point in points if point.state != "failed"]
+    numbers = [point.number for point in alive]
+    new = _by_key(jobs.runs(job.id, numbers))
+    old = _by_key(jobs.runs(job.id, numbers, baseline=True))
+    beside = {key for key, runs in old.items() if runs}
+    old |= _of_earlier(jobs, job, [point for point in alive if _key(point) not in beside])
+    pinned = _pinned(config)
+    pairs = [
+        Pair(
+            point.point.spec,
+            point.point.target,
+            tuple(new[_key(point)]),
+            tuple(old.get(_key(point), ())),
+            interleaved=_is_interleaved(point, old.get(_key(point), ())),
+            pinned=point.point.spec == pinned,
+        )
+        for point in alive
+    ]
+    reasons = [
+        FailedPoint(called[one.point.spec], one.point.target, one.reason or "no reason is known") for one in failed
+    ]
+    return Evidence(job, tuple(pairs), tuple(reasons))
+
+
+def rows_of(verdict: Verdict, pairs: Sequence[Pair], config: Config) -> tuple[Row, ...]:
+    """Return the rows of a verdict with their names and times."""
+    called = names(row.spec for row in verdict.rows)
+    by_key = {(pair.spec, pair.target): pair for pair in pairs}
+    return tuple(_row(row, called[row.spec], by_key.get((row.spec, row.target)), config) for row in verdict.rows)
+
+
+def _row(verdict: RowVerdict, name: str, pair: Pair | None, config: Config) -> Row:
+    new, old = (typical_ns(pair.new), typical_ns(pair.baseline)) if pair is not None else (None, None)
+    return Row(name, verdict, new, old, config.tolerances.of(verdict.spec))
+
+
+def typical_ns(runs: Iterable[Run]) -> float | None:
+    """Return the median over rounds of the 10th percentile of a call, on the row's clock, in nanoseconds; None without runs."""
+    tenths = []
+    for run in runs:
+        raw = run.cpu_ns if run.target.threads == 1 and run.cpu_ns else run.wall_ns
+        if raw:
+            tenths.append(float(np.quantile(np.asarray(raw, dtype=np.float64) / run.inner, 0.1)))
+    return float(np.median(tenths)) if tenths else None
+
+
+def _of_earlier(jobs: JobService, job: Job, points: Sequence[JobPoint]) -> dict[Key, list[Run]]:
+    """Return the runs of the baseline's own session for points that have a baseline which was not run again."""
+    wanted = {_key(point) for point in points if point.baseline is not None}
+    if not wanted or not job.baseline_job:
+        return {}
+    try:
+        earlier = {_key(point): point.number for point in jobs.points(job.baseline_job)}
+        numbers = sorted(earlier[key] for key in wanted if key in earlier)
+        return _by_key(jobs.runs(job.baseline_job, numbers)) if numbers else {}
+    except EdgelutError:
+        return {}  # a job that is gone by now: its rows are as if they were new, and say so
+
+
+def _is_interleaved(point: JobPoint, old: Sequence[Run]) -> bool:
+    """Say whether the baseline's runs were made beside the new ones, and not in the session that the point names."""
+    return bool(old) and (point.baseline is None or old[0].sweep != point.baseline.sweep)
+
+
+def _pinned(config: Config) -> BlockSpec | None:
+    return network_spec(presets.whole(config.reference)) if config.reference else None
+
+
+def _key(point: JobPoint) -> Key:
+    return point.point.spec, point.point.target
+
+
+def _by_key(runs: Iterable[Run]) -> dict[Key, list[Run]]:
+    found: dict[Key, list[Run]] = defaultdict(list)
+    for run in runs:
+        found[run.spec, run.target].append(run)
+    return found
+
+
+def suspects_request(request: JobRequest, suspects: Sequence[RowVerdict]) -> JobRequest:
+    """Return a request for these rows alone (and what else their blocks and targets span), each named by itself."""
+    specs = dict.fromkeys(row.spec for row in suspects)
+    targets = [row.target for row in suspects]
+    return replace(
+        request,
+        presets=(),
+        blocks=(),
+        widths=(),
+        widths_out=(),
+        resolutions=(),
+        networks=(),
+        specs=tuple(specs),
+        alone=True,
+        devices=tuple(sorted({target.device for target in targets})),
+        selector=Params(),
+        runtimes=tuple(sorted({target.runtime for target in targets})),
+        precisions=tuple(sorted({target.precision for target in targets})),
+        threads=tuple(sorted({target.threads for target in targets})),
+    )
