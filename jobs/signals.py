@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import defaultdict
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -53,10 +54,8 @@ class Listener:
             self._rung.set()
             if self._waiter is not None:
                 loop, future = self._waiter
-                try:
+                with suppress(RuntimeError):  # the loop has ended, and with it who waited
                     loop.call_soon_threadsafe(_finish, future)
-                except RuntimeError:
-                    pass  # the loop has ended, and with it who waited
 
     def __enter__(self) -> Self:
         self._signal._add(self._topic, self)
