@@ -17,10 +17,12 @@ from edgelut.request import parse_numbers
 from edgelut.types import BlockSpec, digest
 
 from .document import Value, read
+from .result import names
 
 FILE = "edgelut-ci.yaml"
 TIMEOUT_S = 3600.0
 LONGEST_S = 7 * 86400.0
+SHOWN = 8  # blocks in an error
 FIELDS = (
     "name", "url", "job", "baseline", "reference", "tolerance", "fdr", "confirm", "record", "timeout",
 )  # fmt: skip
@@ -105,6 +107,8 @@ def from_value(whole: Value) -> Config:
         ),
     )
     request, alone = _request(found["job"], config)
+    if "tolerance" in found and isinstance(found["tolerance"].data, dict):
+        _check_exceptions(found["tolerance"], request)
     return replace(config, request=request, record_alone=alone)
 
 
@@ -172,6 +176,19 @@ def _tolerances(value: Value) -> Tolerances:
             blocks[spec] = _share(one, 1.0)
     default = _share(given["default"], 1.0) if "default" in given else Tolerances().default
     return Tolerances(default, kinds, blocks)
+
+
+def _check_exceptions(value: Value, request: JobRequest) -> None:
+    """Refuse an exception that no row would ever take: most often its name has a slip."""
+    asked = names(request.blocks_asked())
+    kinds = sorted({spec.kind for spec in asked})
+    given = value.fields(("default", "kinds", "blocks"))
+    for name, one in (given["kinds"].items() if "kinds" in given else {}).items():
+        if name.lower() not in [kind.lower() for kind in kinds]:
+            one.wrong(f"the job has no such blocks; it has {', '.join(kinds)}")
+    for text, one in (given["blocks"].items() if "blocks" in given else {}).items():
+        if not set(_blocks(text, one)) <= set(asked):
+            one.wrong(f"the job has no such blocks; it has {', '.join(list(asked.values())[:SHOWN])}")
 
 
 def _share(value: Value, most: float) -> float:

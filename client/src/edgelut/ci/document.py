@@ -119,7 +119,7 @@ def parse(content: bytes, name: str) -> Value:
         raise InvalidSpec(f"{name} is no UTF-8 text") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise InvalidSpec(f"{name}, line {line}: this is no YAML: {error.problem or error.context}") from error
+        raise InvalidSpec(f"{name}, line {line}: this is no YAML: {_said(error)}") from error
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise InvalidSpec(f"{name}: this is no YAML: {' '.join(str(error).split())}") from error
     except RecursionError:
@@ -174,6 +174,10 @@ class _Reader:
             place.wrong(f"{_shown(node.value)} cannot be read: {error}")
         finally:
             loader.dispose()
+
+
+def _said(error: Any) -> str:
+    return ", ".join(part for part in (error.context, error.problem) if part)
 
 
 def _shown(data: Any) -> str:

@@ -19,6 +19,8 @@ from edgelut.types import BlockSpec, Params, Run, Target
 from .config import Config
 from .result import FailedPoint, Row, names
 
+BESIDE = 8  # rows that are measured beside suspects: the median of so few still tells the factor that all rows share
+
 Key = tuple[BlockSpec, Target]
 
 
@@ -158,10 +160,12 @@ def _by_key(runs: Iterable[Run]) -> dict[Key, list[Run]]:
     return found
 
 
-def suspects_request(request: JobRequest, suspects: Sequence[RowVerdict]) -> JobRequest:
-    """Return a request for these rows alone (and what else their blocks and targets span), each named by itself."""
-    specs = dict.fromkeys(row.spec for row in suspects)
-    targets = [row.target for row in suspects]
+def suspects_request(request: JobRequest, verdict: Verdict) -> JobRequest:
+    """Return a request for the suspects, and for some rows beside them that tell what all rows share in that session too."""
+    suspects = verdict.suspects
+    targets = {row.target for row in suspects}
+    calm = [row for row in verdict.rows if row.outcome == "unchanged" and not row.pinned and row.target in targets]
+    beside = sorted(calm, key=lambda row: row.high / row.low)[:BESIDE]
     return replace(
         request,
         presets=(),
@@ -170,7 +174,7 @@ def suspects_request(request: JobRequest, suspects: Sequence[RowVerdict]) -> Job
         widths_out=(),
         resolutions=(),
         networks=(),
-        specs=tuple(specs),
+        specs=tuple(dict.fromkeys(row.spec for row in (*suspects, *beside))),
         alone=True,
         devices=tuple(sorted({target.device for target in targets})),
         selector=Params(),

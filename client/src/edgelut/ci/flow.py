@@ -122,7 +122,7 @@ class Flow:
         """Measure the suspects again, in another session; what cannot be confirmed is no regression, but is not passed either."""
         count = len(verdict.suspects)
         self.progress.say(f"{count} of {len(verdict.rows)} rows look slower: a second session decides")
-        request = suspects_request(self.config.request, verdict.suspects)
+        request = suspects_request(self.config.request, verdict)
         baseline = f"job:{first.baseline_job}" if first.baseline_job else self.config.baseline
         try:
             job = self._measure("confirm", request, baseline)
