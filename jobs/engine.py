@@ -56,13 +56,12 @@ class Engine:
         self,
         store: SqlStore,
         *,
-        ended: Callable[[str], None] = lambda job: None,
         check_s: float = CHECK_S,
         adopt_s: float = ADOPT_S,
         keep: timedelta = KEEP,
     ) -> None:
-        """`ended` is called, in any thread, with the id of a job that the engine found ended or closed."""
-        self._store, self._ended = store, ended
+        self._store = store
+        self._ended: Callable[[str], None] = lambda job: None
         self._check_s, self._adopt_s, self._keep = check_s, adopt_s, keep
         self._executors = executors_on(store.engine)
         self._engine = _engine_for(store.engine)
@@ -113,6 +112,10 @@ class Engine:
         self._thread.join(STOP_S)
         self._thread = None
         self._release()
+
+    def on_end(self, ended: Callable[[str], None]) -> None:
+        """Call a function, in any thread, with the id of each job that the engine finds ended."""
+        self._ended = ended
 
     def tell(self, job: str) -> None:
         """Say that a job was made, closed its last point, was cancelled or retried: its workflow looks soon."""
@@ -228,6 +231,7 @@ class Engine:
             log_level="WARNING",
             max_executor_threads=16,
             notification_listener_polling_interval_sec=MESSAGE_POLL_S,
+            notification_coalesce_sec=POLL_S,
             scheduler_polling_interval_sec=3600.0,  # nothing is scheduled
         )
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from db.store import SqlStore
+from edgelut.errors import EdgelutError
 from edgelut.jobs import (
+    ENDED,
     Agent,
     Announcement,
     Claim,
@@ -25,39 +32,71 @@ from edgelut.jobs import (
 )
 from edgelut.types import Artifact, Entry, Run
 
-from .engine import Engine
+from .engine import KEEP, Engine
+from .leases import Watch
+from .planning import check_environment, plan, with_baselines
 from .signals import Signal
 
-LEASE_S = 30.0  # a lease whose beat stood still for so long is dead
 HEARTBEAT_S = 5.0  # how often an agent says that it lives
+LIVE_S = 30.0  # an agent that was heard so recently is live
 POLL_S = 1.0  # how often a long poll looks by itself: another process's submit does not ring here
 WATCH_S = 2.0  # between two ticks
+FORGET_S = 3600.0  # between two looks for jobs that are old
+_KNOWN_BATCHES = 10_000
+_log = logging.getLogger("edgelut.jobs")
 
 
 class Jobs:
     """The facade of jobs. Safe for threads; every method is synchronous and talks to the database: call it in a thread.
 
-    Without an engine jobs close at the call that closes their last point, and in `tick`. Marks and tokens need no facade: they
-    are the store's.
+    Jobs close at the call that closes their last point; if the process dies between the two, the engine closes them, or the
+    tick of any other process. Without an engine nothing else is missing. Marks and tokens need no facade: they are the store's.
 
     `work` rings when a batch may have become free to claim: long polls listen to it, look with `claim` at least every
     `POLL_S`. `changed` rings with a job's id as its topic whenever that job changed: event streams listen to it.
+    A job, batch or agent that is not there raises LatencyNotFound; what the store refuses is Conflict, InvalidSpec or Forbidden;
+    a database that is away is StorageError.
     """
 
-    work: Signal
-    changed: Signal
-
-    def __init__(self, store: SqlStore, engine: Engine | None = None) -> None:
+    def __init__(
+        self,
+        store: SqlStore,
+        engine: Engine | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        keep: timedelta = KEEP,
+    ) -> None:
         self.store, self.engine = store, engine
         self.work, self.changed = Signal(), Signal()
+        self._watch, self._clock, self._keep = Watch(clock=clock), clock, keep
+        self._complete: set[str] = set()  # jobs that had nothing open at the last tick
+        self._forgot_at: float | None = None
+        self._job_of: OrderedDict[str, str] = OrderedDict()  # of batches that were claimed here
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        if engine is not None:
+            engine.on_end(self.changed.notify)
 
     def start(self) -> None:
         """Start the engine and the thread that ticks every WATCH_S; raise StorageError where the database is not ready."""
-        raise NotImplementedError
+        if self._thread is not None:
+            return
+        if self.engine is not None:
+            self.engine.start()
+        self._stopping.clear()
+        self._thread = threading.Thread(target=self._tick_on, name="edgelut-watch", daemon=True)
+        self._thread.start()
 
     def stop(self) -> None:
         """Stop both; jobs go on when a process starts again. Idempotent."""
-        raise NotImplementedError
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        thread.join(WATCH_S)
+        if self.engine is not None:
+            self.engine.stop()
 
     # Submitters
 
@@ -65,39 +104,65 @@ class Jobs:
         """Plan a job by what the fleet's devices can do, store it, and return it; the same key and request: the same job.
 
         Raises InvalidSpec for what cannot be planned (saying what there is), Conflict for a key of another request, and
-        NoBaseline where there is nothing to compare with.
+        LatencyNotFound where there is nothing to compare with.
         """
-        raise NotImplementedError
+        known = self.store.find_keyed(request, key) if key else None
+        if known is not None:  # the fleet may have changed since
+            return known
+        fleet = self.store.fleet()
+        batches = plan(request, fleet)
+        if request.environment:
+            check_environment(request, batches, fleet, self.agents())
+        baseline = ""
+        if request.baseline:
+            baseline = self.store.find_baseline(request, None)
+            wanted = [(one.point.spec, one.point.target) for batch in batches for one in batch.points]
+            batches = with_baselines(batches, self.store.baselines(baseline, wanted))
+        job, new = self.store.submit_job(
+            request, batches, idempotency_key=key, submitter=submitter, baseline_job=baseline
+        )
+        if new:
+            self._tell(job.id)
+            self.work.notify()
+        return job
 
     def find_job(self, id: str) -> Job | None:
         """Return a job, or None."""
-        raise NotImplementedError
+        return self.store.find_job(id)
 
     def jobs(
         self, *, state: JobState | None = None, name: str | None = None, before: str | None = None, limit: int = 50
     ) -> list[Job]:
         """Return jobs, newest first; those before the job of that id."""
-        raise NotImplementedError
+        return self.store.jobs(state=state, name=name, before=before, limit=limit)
 
     def points(self, id: str, *, state: PointState | None = None, after: int = -1, limit: int = 1000) -> list[JobPoint]:
         """Return a job's points with numbers above `after`, in order."""
-        raise NotImplementedError
+        return self.store.job_points(id, state=state, after=after, limit=limit)
 
     def runs(self, id: str, numbers: Sequence[int] | None = None, *, baseline: bool = False) -> list[Run]:
         """Return the runs of a job's points, of all where no numbers are given; of the baseline's side on demand."""
-        raise NotImplementedError
+        return self.store.job_runs(id, numbers, baseline)
 
     def events(self, id: str, after: int = 0, limit: int = 1000) -> list[JobEvent]:
         """Return the lines of a job's log with ids above `after`, oldest first."""
-        raise NotImplementedError
+        return self.store.job_events(id, after, limit)
 
     def cancel(self, id: str) -> Job:
         """Cancel what is open of a job; one that has ended stays as it is."""
-        raise NotImplementedError
+        job = self.store.cancel_job(id)
+        self._tell(id)
+        return job
 
     def retry(self, id: str) -> tuple[Job, int]:
-        """Open again what failed or was cancelled; return the job and how many points that is (0: nothing was done)."""
-        raise NotImplementedError
+        """Open again what failed or was cancelled; return the job and how many points that is.
+
+        Raises Conflict for a job that has not ended, or of which nothing failed.
+        """
+        job, _ = self.store.retry_job(id)
+        self._tell(id)
+        self.work.notify()
+        return job, job.points.open
 
     # Agents
 
@@ -106,27 +171,36 @@ class Jobs:
 
         `token_devices` are the devices that its token is bound to; none: any. Raises what `SqlFleet.announce` raises.
         """
-        raise NotImplementedError
+        welcome = self.store.announce(announcement, token_devices)
+        self.work.notify()
+        return welcome
 
     def pulse(self, name: str, session: str, devices: Sequence[DeviceInfo] | None = None) -> Pulse:
         """Note that an agent lives, and renew its leases."""
-        raise NotImplementedError
+        return self.store.pulse(name, session, devices)
 
     def has_work(self, devices: Sequence[str]) -> bool:
         """Say cheaply whether a `claim` for these devices may find something."""
-        raise NotImplementedError
+        return self.store.has_work(devices)
 
     def claim(self, name: str, session: str, devices: Sequence[str]) -> Claim | None:
         """Lease the most urgent batch for one of an agent's free devices, or return None at once."""
-        raise NotImplementedError
+        claim = self.store.claim(name, session, devices)
+        if claim is not None:
+            with self._lock:
+                self._job_of[claim.batch] = claim.job
+                while len(self._job_of) > _KNOWN_BATCHES:
+                    self._job_of.popitem(last=False)
+            self.changed.notify(claim.job)
+        return claim
 
     def agents(self) -> list[Agent]:
         """Return all agents."""
-        raise NotImplementedError
+        return self.store.agents(LIVE_S)
 
     def fleet(self) -> list[FleetDevice]:
         """Return all devices of agents and what they are doing."""
-        raise NotImplementedError
+        return self.store.fleet()
 
     # Messages about a batch
 
@@ -139,34 +213,85 @@ class Jobs:
         progress: Progress | None = None,
     ) -> Standing:
         """Store a round's runs, each once."""
-        raise NotImplementedError
+        return self._changed(batch, self.store.put_batch_runs(batch, lease, runs, baseline_runs, progress))
 
     def put_entries(self, batch: str, lease: str, entries: Sequence[Entry]) -> Standing:
         """Store rows and close their points as measured."""
-        raise NotImplementedError
+        return self._closed(batch, self.store.put_batch_entries(batch, lease, entries))
 
     def close_points(self, batch: str, lease: str, closed: Sequence[Closed]) -> Standing:
         """Close points that got no row of their own."""
-        raise NotImplementedError
+        return self._closed(batch, self.store.close_points(batch, lease, closed))
 
     def put_artifacts(self, batch: str, lease: str, artifacts: Sequence[Artifact]) -> Standing:
         """Store what is known of exported files."""
-        raise NotImplementedError
+        return self.store.put_batch_artifacts(batch, lease, artifacts)
 
     def put_progress(self, batch: str, lease: str, progress: Progress) -> Standing:
         """Note how far a batch is."""
-        raise NotImplementedError
+        return self._changed(batch, self.store.put_batch_progress(batch, lease, progress))
 
     def finish(self, batch: str, lease: str, *, interrupted: bool = False, reason: str = "") -> Standing:
         """Release a batch: its open points fail with the reason, or wait for the next claim where it was interrupted."""
-        raise NotImplementedError
+        standing = self._closed(batch, self.store.finish_batch(batch, lease, interrupted=interrupted, reason=reason))
+        self.work.notify()  # the device is free, and so is the batch if it was interrupted
+        return standing
 
     def batch_runs(self, batch: str, *, baseline: bool = False) -> list[Run]:
         """Return the runs that a batch has stored, oldest first."""
-        raise NotImplementedError
+        return self.store.batch_runs(batch, baseline)
 
     # Watching
 
     def tick(self) -> None:
-        """Free dead leases, and close jobs that have nothing open: what the engine has not done by the second look."""
-        raise NotImplementedError
+        """Free dead leases; close jobs that have had nothing open since the last tick; now and then forget old ones."""
+        self._free_dead()
+        complete = set(self.store.complete_jobs())
+        for job in complete & self._complete:  # in the meantime the call that closed the last point could have done it
+            self.store.close_job(job)
+            self._tell(job)
+        self._complete = complete
+        now = self._clock()
+        if self._forgot_at is None or now - self._forgot_at >= FORGET_S:
+            self._forgot_at = now
+            self.store.forget_jobs(datetime.now(UTC) - self._keep)
+
+    def _free_dead(self) -> None:
+        dead = self._watch.dead(self.store.leases())
+        if dead and self.store.free_leases(dead):
+            self.work.notify()
+            self.changed.notify()
+
+    def _tick_on(self) -> None:
+        while not self._stopping.wait(WATCH_S):
+            try:
+                self.tick()
+            except EdgelutError as error:  # the database is away: it may be back at the next tick
+                _log.warning("leases and jobs are looked at again in %g s: %s", WATCH_S, error)
+            except Exception:  # a fault of ours must not keep leases of the dead for ever  # noqa: BLE001
+                _log.exception("leases and jobs are looked at again in %g s", WATCH_S)
+
+    def _changed(self, batch: str, standing: Standing) -> Standing:
+        with self._lock:
+            job = self._job_of.get(batch, "")
+        self.changed.notify(job)  # of a batch that another process gave away, all who watch look
+        return standing
+
+    def _closed(self, batch: str, standing: Standing) -> Standing:
+        """Close the batch's job where that was its last open point."""
+        with self._lock:
+            job = self._job_of.get(batch)
+        try:
+            for one in [job] if job is not None else self.store.complete_jobs():
+                if self.store.is_complete(one) and self.store.close_job(one).state in ENDED and self.engine is not None:
+                    self.engine.tell(one)
+        except (
+            EdgelutError
+        ) as error:  # what was sent is stored, so the sender must not send it again; the tick closes the job
+            _log.warning("a job is closed later: %s", error)
+        return self._changed(batch, standing)
+
+    def _tell(self, job: str) -> None:
+        if self.engine is not None:
+            self.engine.tell(job)
+        self.changed.notify(job)
