@@ -44,6 +44,14 @@ def load_device(name: str) -> Device:
     return loaded
 
 
+def module_of(axis: Axis, name: str) -> str:
+    """Return the name of a backend's module without importing it; raise BackendMissing, which lists those there are."""
+    modules = _modules(axis)
+    if name not in modules:
+        raise BackendMissing(f"no {axis[:-1]} {name!r}; there are {', '.join(sorted(modules))}")
+    return modules[name]
+
+
 def _modules(axis: Axis) -> dict[str, str]:
     """Map names to modules: the files of the folder, then entry points."""
     folder = Path(__file__).parent / axis
@@ -54,11 +62,9 @@ def _modules(axis: Axis) -> dict[str, str]:
 @cache
 def _load(axis: Axis, name: str) -> Any:
     base = AXES[axis]
-    modules = _modules(axis)
-    if name not in modules:
-        raise BackendMissing(f"no {axis[:-1]} {name!r}; there are {', '.join(sorted(modules))}")
+    place = module_of(axis, name)
     try:
-        module: Any = import_module(modules[name])
+        module: Any = import_module(place)
     except ImportError as error:
         raise BackendMissing(
             f"{axis[:-1]} {name!r} needs {error.name or error}: pip install 'edgelut-service[{name}]'"

@@ -1,22 +1,28 @@
-"""Exporting the artifacts that a list of points needs, several at a time, each in a worker that a crash may take down."""
+"""Finding or making the artifacts that a list of points needs, several at a time, each made in a worker that a crash may
+take down. What is in the store is found without a worker: that one loads torch for seconds."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from edgelut.errors import EdgelutError
+from edgelut.errors import ArtifactCorrupted, BackendMissing, EdgelutError
 from edgelut.types import BlockSpec, Params
 
-from .artifacts import Stored
+from .artifacts import ArtifactStore, Stored, artifact_key
 from .errors import WorkerDied
+from .toolchains import Toolchains
 from .worker import Worker
 
 TASKS = "profiler.exporting"
 TIMEOUT_S = 300.0
+
+T = TypeVar("T")
+Turn = Callable[[], AbstractContextManager[object]]
 
 
 class Export(Protocol):
@@ -32,11 +38,34 @@ class Export(Protocol):
     def options(self) -> Params: ...
 
 
+def find_stored(export: Export, root: Path, toolchains: Toolchains) -> Stored | None:
+    """Return the artifact that is in the store, or None where it, or how its exporter is, is not known here."""
+    try:
+        exporter = toolchains.find_exporter(export.format)
+        if (
+            exporter is None
+            or export.precision not in exporter.precisions
+            or set(export.options) - set(exporter.options)
+        ):
+            return None
+        settings = {**exporter.options, **export.options}
+        key = artifact_key(
+            export.artifact_spec, export.format, export.precision, settings, exporter.version, exporter.weights
+        )
+        return ArtifactStore(root).find(key)
+    except (ArtifactCorrupted, BackendMissing):
+        return None  # the worker makes it again, or says what is missing
+
+
 class ExportPool:
-    """A few long-lived export workers: the first export of a process costs seconds of imports, the next ones tenths."""
+    """A few long-lived export workers: the first export of a process costs seconds of imports, the next ones tenths.
+
+    Safe for threads; none starts a worker before there is something to make.
+    """
 
     def __init__(self, root: Path, workers: int = 2) -> None:
         self.root = root
+        self._toolchains = Toolchains.beside(root)
         self._idle: list[Worker] = []
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="export")
@@ -46,16 +75,42 @@ class ExportPool:
         exports: Sequence[Export],
         done: Callable[[int, Stored, bool], None],
         failed: Callable[[int, EdgelutError], None],
+        turn: Turn = nullcontext,
     ) -> None:
-        """Export all; call `done(index, stored, made)` or `failed(index, error)` in this thread as each one ends."""
-        from concurrent.futures import as_completed
+        """Find or make all; call `done(index, stored, made)` or `failed(index, error)` in this thread as each one ends.
 
-        futures = {self._threads.submit(self._export, export): index for index, export in enumerate(exports)}
+        `turn` is entered before anything is made: making takes all of a processor that somebody may be measuring on.
+        """
+        missing: list[int] = []
+
+        def found(index: int, stored: Stored | None) -> None:
+            if stored is None:
+                missing.append(index)
+            else:
+                done(index, stored, False)
+
+        def made(index: int, result: tuple[Stored, bool]) -> None:
+            done(index, *result)
+
+        self._each(self._find, exports, range(len(exports)), found, failed)
+        if missing:
+            with turn():
+                self._each(self._export, exports, sorted(missing), made, failed)
+
+    def _each(
+        self,
+        work: Callable[[Export], T],
+        exports: Sequence[Export],
+        indices: Iterable[int],
+        done: Callable[[int, T], None],
+        failed: Callable[[int, EdgelutError], None],
+    ) -> None:
+        futures = {self._threads.submit(work, exports[index]): index for index in indices}
         try:
             for future in as_completed(futures):
                 error = future.exception()
                 if error is None:
-                    done(futures[future], *future.result())
+                    done(futures[future], future.result())
                 elif isinstance(error, EdgelutError):
                     failed(futures[future], error)
                 else:
@@ -63,6 +118,9 @@ class ExportPool:
         finally:
             for future in futures:
                 future.cancel()
+
+    def _find(self, export: Export) -> Stored | None:
+        return find_stored(export, self.root, self._toolchains)
 
     def _export(self, export: Export) -> tuple[Stored, bool]:
         worker = self._take()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from backends.base import Array, Exporter, Runtime
 from edgelut.errors import ArtifactCorrupted, BackendMissing, ParityFailed, Unsupported
 from edgelut.types import Artifact, BlockSpec, Scalar
 from profiler.artifacts import ArtifactStore, Stored, artifact_key, size_bytes
+from profiler.toolchains import Toolchains
 from supernet import blocks
 from supernet.weights import WEIGHTS_VERSION
 
@@ -29,6 +31,7 @@ def export(
     Raises Unsupported, BackendMissing, ParityFailed, StorageError.
     """
     exporter = registry.load_exporter(format)
+    _remember(root, format)
     settings = check(exporter, format, precision, options)
     store = ArtifactStore(root)
     key = artifact_key(spec, format, precision, settings, exporter.version, str(WEIGHTS_VERSION))
@@ -41,6 +44,12 @@ def export(
         return found, False
     with store.workplace() as folder:
         return _make(spec, exporter, format, precision, settings, store, key, folder), True
+
+
+@cache
+def _remember(root: Path, format: str) -> None:
+    """Let other processes find artifacts without loading this exporter."""
+    Toolchains.beside(root).load_exporter(format, str(WEIGHTS_VERSION))
 
 
 def check(exporter: Exporter, format: str, precision: str, options: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -26,10 +26,15 @@ class Pace:
         self._worker: Worker | None = None
         self._deaths = 0
 
+    def start(self) -> None:
+        """Start the process: it loads while others do."""
+        self._worker = self._worker or self._start()
+
     def time(self) -> None:
         """Time the kernels once; a worker that dies costs this round its reference, and after some deaths is an error."""
         try:
-            self._worker = self._worker or self._start()
+            self.start()
+            assert self._worker is not None
             self.now = self._worker.call("time_reference", warmups=WARMUPS, samples=SAMPLES)
             self.seen.append(self.now)
         except WorkerDied:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from backends import registry
 from backends.base import Timing
 from edgelut.errors import DeviceBusy, EdgelutError
 from edgelut.plan import Point
@@ -39,7 +38,7 @@ class _Lane:
     device: str
     runtime: str
     worker: Worker
-    facts: Params
+    facts: Params = field(default_factory=Params)
 
     @property
     def conditions(self) -> str:
@@ -80,7 +79,7 @@ class Group:
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._deaths = 0
         self._ledger = context.ledger
-        self._pace = Pace(lambda: Worker(TASKS))
+        self._pace = Pace(lambda: Worker(TASKS, keep=context.keep))
         self._measured: list[_Row] = []  # done, but not yet told: see _is_ready
 
     def measure(self) -> None:
@@ -107,30 +106,39 @@ class Group:
 
     def _pause(self, round_s: float) -> None:
         """Spread the rounds of a short sweep: a machine that is slow for some seconds must not be slow for all of it."""
-        if any(map(_is_hosted, self._live)):
+        if any(map(self._is_hosted, self._live)):
             time.sleep(self._policy.pause_s(round_s))
 
     def _open_lanes(self) -> None:
-        for row in self._rows:
-            if row.lane not in self._lanes:
+        """Start the workers side by side; a lane that cannot be started fails its rows."""
+        for step in (self._launch, self._learn):
+            for key in dict.fromkeys(row.lane for row in self._rows):
                 try:
-                    self._lanes[row.lane] = self._start(*row.lane)
+                    step(*key)
                 except EdgelutError as error:
-                    for other in [other for other in self._rows if other.lane == row.lane]:
-                        self._context.fail(other.point, error)
-                    self._rows = [other for other in self._rows if other.lane != row.lane]
-                    return self._open_lanes()
+                    self._fail_lane(key, error)
+        if any(map(self._is_hosted, self._rows)):
+            self._pace.start()
         self._live = list(self._rows)
-        return None
 
-    def _start(self, device: str, runtime: str) -> _Lane:
-        worker = Worker(TASKS, registry.load_runtime(runtime).env)
-        try:
-            facts: dict[str, Scalar] = worker.call("facts", device=device, runtime=runtime)
-        except BaseException:
-            worker.close()
-            raise
-        return _Lane(device, runtime, worker, Params(facts))
+    def _fail_lane(self, key: tuple[str, str], error: EdgelutError) -> None:
+        for row in [row for row in self._rows if row.lane == key]:
+            self._context.fail(row.point, error)
+        self._rows = [row for row in self._rows if row.lane != key]
+
+    def _launch(self, device: str, runtime: str) -> _Lane:
+        """Start a lane's worker and ask for its facts."""
+        env = self._context.toolchains.runtime(runtime).env
+        worker = Worker(TASKS, {name: str(value) for name, value in env.items()}, keep=self._context.keep)
+        lane = self._lanes[device, runtime] = _Lane(device, runtime, worker)
+        worker.send("facts", device=device, runtime=runtime)
+        return lane
+
+    def _learn(self, device: str, runtime: str) -> None:
+        """Wait for the facts of a lane's worker."""
+        lane = self._lanes[device, runtime]
+        facts: dict[str, Scalar] = lane.worker.receive("facts")
+        lane.facts = Params(facts)
 
     def _drop_known(self) -> None:
         """Leave out rows that are in the table, stable, of the same artifact and under the same conditions."""
@@ -173,6 +181,7 @@ class Group:
             self._context.observer.resumed(rounds)
 
     def _open(self, row: _Row) -> None:
+        self._context.observer.step()
         row.opened = self._lanes[row.lane].worker.call(
             "open_session",
             number=row.number,
@@ -206,7 +215,8 @@ class Group:
     def _restart(self, key: tuple[str, str]) -> None:
         """Start a lane's worker anew and open again what it held."""
         self._lanes[key].worker.close()
-        lane = self._lanes[key] = self._start(*key)
+        lane = self._launch(*key)
+        self._learn(*key)
         for row in [row for row in self._live if row.lane == key and row.opened is not None]:
             if self._lanes[key] is not lane:
                 return  # a row ended this worker too, and the one that came after it holds the rest
@@ -228,7 +238,7 @@ class Group:
         self._pace.now = None
         for key in sorted({row.lane for row in self._live}):
             self._outlive(key, self._settle)
-        items: list[_Row | Pace] = [*self._live, *([self._pace] if any(map(_is_hosted, self._live)) else [])]
+        items: list[_Row | Pace] = [*self._live, *([self._pace] if any(map(self._is_hosted, self._live)) else [])]
         for item in self._policy.order(items, round_):
             if isinstance(item, Pace):
                 item.time()
@@ -241,6 +251,7 @@ class Group:
 
     def _burst(self, row: _Row, round_: int) -> None:
         assert row.opened is not None
+        self._context.observer.step()
         lane = self._lanes[row.lane]
         started = datetime.now(UTC)
         timing = self._time(row, row.opened.call_ns)
@@ -279,7 +290,7 @@ class Group:
         runs = []
         for row in self._live:
             if row.pending is not None:
-                row.pending = _with_reference(row.pending, self._pace.now if _is_hosted(row) else None)
+                row.pending = _with_reference(row.pending, self._pace.now if self._is_hosted(row) else None)
                 runs.append(row.pending)
         self._context.store.put_runs(runs)
         for row in self._live:
@@ -303,8 +314,8 @@ class Group:
 
     def _is_ready(self, row: _Row) -> bool:
         """Say whether the machine's speed is known well enough to tell a row by it: a cold row is done long before that."""
-        others = any(_is_hosted(live) for live in self._live)
-        return not _is_hosted(row) or not others or len(self._pace.seen) >= self._policy.min_rounds
+        others = any(self._is_hosted(live) for live in self._live)
+        return not self._is_hosted(row) or not others or len(self._pace.seen) >= self._policy.min_rounds
 
     def _tell(self, row: _Row) -> None:
         self._ledger.add(row.point, self._entry(row))
@@ -329,7 +340,7 @@ class Group:
                 "reference_factor": factor,
             }
             latency = at_nominal(latency, factor)
-        emulated = registry.load_runtime(row.point.target.runtime).emulated
+        emulated = self._context.toolchains.runtime(row.point.target.runtime).emulated
         return Entry(
             row.point.spec, row.point.target, latency, "emulated" if emulated else "measured", Params(provenance)
         )
@@ -339,6 +350,10 @@ class Group:
         seen = [reference.cpu_ns if clock == "cpu" else reference.wall_ns for reference in self._pace.seen]
         measured = max(own, seen, key=len)
         return nominal_ns(self._context.store, lane.facts, row.point.target.device, clock, measured, self._context.id)
+
+    def _is_hosted(self, row: _Row) -> bool:
+        """Say whether a row's calls run on this machine's processor, whose speed the reference tells."""
+        return self._context.toolchains.runtime(row.point.target.runtime).hosted
 
     def _report(self, round_: int, seconds: float) -> None:
         """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""
@@ -356,11 +371,6 @@ class Group:
             return self._policy.min_rounds - have
         needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2
         return max(1, round(min(max(needed, self._policy.min_rounds), self._policy.max_rounds) - have))
-
-
-def _is_hosted(row: _Row) -> bool:
-    """Say whether a row's calls run on this machine's processor, whose speed the reference tells."""
-    return registry.load_runtime(row.point.target.runtime).hosted
 
 
 def _with_reference(run: Run, reference: ReferenceTime | None) -> Run:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,11 +14,12 @@ from edgelut.runs import Failure, RunStore
 from edgelut.types import Entry
 
 from .artifacts import Stored
-from .export_points import ExportPool
+from .export_points import ExportPool, Turn
 from .ledger import Ledger
 from .lock import device_lock
 from .observer import Observer
 from .rounds import Group
+from .toolchains import Toolchains
 
 GROUP_BYTES = 1 << 30  # of artifacts held open at a time; a runtime holds about twice that
 
@@ -43,6 +45,8 @@ class SweepContext:
     result: SweepResult
     again: bool
     points: Sequence[Point]
+    toolchains: Toolchains
+    keep: Sequence[int] = ()  # descriptors that every worker holds: the device's lock
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,20 +69,27 @@ def run_sweep(
     *,
     again: bool = False,
     observer: Observer | None = None,
+    exports: ExportPool | None = None,
+    turn: Turn = nullcontext,
 ) -> SweepResult:
     """Measure the points and store their runs and rows; return what came of it.
 
     A sweep of the same plan that was cut off goes on. Rows known under the same conditions and artifact are not measured
-    again unless `again`. Raises StorageError, DeviceBusy; what one point raises is stored as its failure.
+    again unless `again`. `exports` are workers that outlive this sweep; `turn` is entered before they make anything. Raises
+    StorageError, DeviceBusy; what one point raises is stored as its failure.
     """
     points = _doubtful_first(points, store)
     started = store.start_sweep(plan_key(points, policy), describe(points, policy))
-    context = SweepContext(started.id, store, policy, observer or Observer(), SweepResult(started.id), again, points)
+    result, toolchains = SweepResult(started.id), Toolchains(home / "toolchains")
+    context = SweepContext(started.id, store, policy, observer or Observer(), result, again, points, toolchains)
     finished = False
     try:
-        stored = _export(points, context, home / "artifacts")
+        with ExitStack() as stack:
+            pool = exports or stack.enter_context(ExportPool(home / "artifacts"))
+            stored = _export(points, context, pool, turn)
         for device in sorted({point.target.device for point in points}):
-            with device_lock(home / "locks", device):
+            with device_lock(home / "locks", device) as lock:
+                context.keep = (lock,)
                 _measure(context, {point: stored[point] for point in stored if point.target.device == device})
         finished = True
     finally:
@@ -96,7 +107,7 @@ def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:
     return sorted(points, key=lambda point: (point.target, point.spec) not in doubtful)
 
 
-def _export(points: Sequence[Point], context: SweepContext, root: Path) -> dict[Point, Stored]:
+def _export(points: Sequence[Point], context: SweepContext, pool: ExportPool, turn: Turn) -> dict[Point, Stored]:
     """Export the points' artifacts; a point whose export fails is a stored failure."""
     unique = list(dict.fromkeys(points))
     stored: dict[Point, Stored] = {}
@@ -111,8 +122,7 @@ def _export(points: Sequence[Point], context: SweepContext, root: Path) -> dict[
             raise error  # no fault of this point: every other would fail by it
         context.fail(unique[index], error)
 
-    with ExportPool(root) as pool:
-        pool.export_all(unique, done, failed)
+    pool.export_all(unique, done, failed, turn)
     return {point: stored[point] for point in unique if point in stored}
 
 

@@ -1,8 +1,8 @@
 """The child process that exports, loads and times; and the parent's handle on it.
 
 One worker is one process: a crash of a toolchain or a runtime ends the worker and not the sweep. Parent and child speak
-(name, arguments) -> (ok, value) over a pipe of their own, so that what a library prints cannot break the talk; when the parent
-is gone the pipe closes and the child ends.
+(name, arguments) -> (ok, value) over a pipe of their own, so that what a library prints cannot break the talk. A second pipe is
+never written to: it closes when the parent is gone, and the child ends at once, in the middle of a burst too.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
@@ -29,23 +30,32 @@ SINGLE_THREADED = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM
 class Worker:
     """The parent's handle on one child process. Close it, or use it as a context manager."""
 
-    def __init__(self, tasks: str, env: Mapping[str, str] | None = None, python: Path | None = None) -> None:
+    def __init__(
+        self,
+        tasks: str,
+        env: Mapping[str, str] | None = None,
+        python: Path | None = None,
+        keep: Sequence[int] = (),
+    ) -> None:
         """Start a process that answers the functions of the module `tasks`, with `env` added to its environment.
 
-        `python` is another interpreter to run it in; this package must be installed there.
+        `python` is another interpreter to run it in; this package must be installed there. `keep` are descriptors that stay
+        open in it for as long as it lives: a device's lock.
         """
         self.process = uuid.uuid4().hex
         self._pipe, theirs = Pipe()
+        watched, self._life = os.pipe()
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - a pipe would fill up and stop the child
         self._child = subprocess.Popen(
-            [str(python or sys.executable), "-P", "-m", "profiler.worker", str(theirs.fileno()), tasks],
-            pass_fds=[theirs.fileno()],
+            [str(python or sys.executable), "-P", "-m", "profiler.worker", str(theirs.fileno()), str(watched), tasks],
+            pass_fds=[theirs.fileno(), watched, *keep],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=self._errors,
             env={**os.environ, **SINGLE_THREADED, **(env or {})},
         )
         theirs.close()
+        os.close(watched)
 
     def call(self, name: str, timeout_s: float = START_TIMEOUT_S, /, **arguments: Any) -> Any:
         """Call a function there; raise what it raised, or WorkerDied."""
@@ -83,11 +93,14 @@ class Worker:
 
     def close(self) -> None:
         """End the child: it goes when its pipe closes."""
+        if self._errors.closed:
+            return
         self._pipe.close()
         try:
             self._child.wait(5)
         except subprocess.TimeoutExpired:
             self.kill()
+        os.close(self._life)
         self._errors.close()
 
     def _last_words(self, name: str) -> str:
@@ -137,13 +150,20 @@ def _survives(error: Exception) -> bool:
         return False
 
 
+def _end_with_parent(life: int) -> None:
+    """End this process as soon as the other end of a pipe is closed: nobody waits for what it does."""
+    os.read(life, 1)
+    os._exit(1)
+
+
 def main() -> None:
-    """Run a worker: `python -m profiler.worker FD TASKS`."""
+    """Run a worker: `python -m profiler.worker PIPE LIFE TASKS`."""
     from importlib import import_module
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it lets a round end
+    threading.Thread(target=_end_with_parent, args=(int(sys.argv[2]),), daemon=True).start()
     pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
-    _serve(pipe, import_module(sys.argv[2]))
+    _serve(pipe, import_module(sys.argv[3]))
 
 
 if __name__ == "__main__":

@@ -71,7 +71,12 @@ def held(script: Path) -> Iterator[subprocess.Popen[str]]:
 def release(script: Path) -> None:
     """Let the worker go on, and let later sweeps pass."""
     (script / "hold-16").unlink()
-    (script / "until-16").write_text("go")
+    try:
+        until = os.open(script / "until-16", os.O_WRONLY | os.O_NONBLOCK)
+    except OSError:  # a worker whose sweep was killed is gone: nobody reads
+        return
+    os.write(until, b"go")
+    os.close(until)
 
 
 def finish(home: Path, script: Path) -> tuple[str, str]:

@@ -230,8 +230,8 @@ def test_a_worker_that_dies_between_bursts_costs_no_row(
 
     workers: list[rounds.Worker] = []
 
-    def start(*arguments: object) -> rounds.Worker:
-        workers.append(started(*arguments))  # type: ignore[arg-type]
+    def start(*arguments: object, **named: object) -> rounds.Worker:
+        workers.append(started(*arguments, **named))  # type: ignore[arg-type]
         return workers[-1]
 
     started = rounds.Worker

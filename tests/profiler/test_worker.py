@@ -135,13 +135,21 @@ import sys
 from profiler.worker import Worker
 workers = [Worker({TASKS!r}) for _ in range(2)]
 print(*(worker.call("pid") for worker in workers), flush=True)
+if sys.argv[1] == "busy":
+    for worker in workers:
+        worker.send("hang")
 sys.stdin.read()
 """
 
 
-def test_children_end_when_their_parent_is_killed() -> None:
+@pytest.mark.parametrize("state", ["idle", "busy"])
+def test_children_end_at_once_when_their_parent_is_killed(state: str) -> None:
     with subprocess.Popen(
-        [sys.executable, "-P", "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path("/")
+        [sys.executable, "-P", "-c", PARENT, state],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path("/"),
     ) as parent:
         assert parent.stdout is not None
         children = [int(pid) for pid in parent.stdout.readline().split()]
