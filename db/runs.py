@@ -19,8 +19,10 @@ from .rows import SPEC, TARGET, batches, find_ids, spec_ids, spec_of, target_ids
 from .samples import pack, unpack
 from .schema import artifacts, conditions, entries, failures, processes, runs, specs, sweeps, targets
 
+Ids = Mapping[str, int]
+
 _PLAIN = ("round", "inner", "warmups", "reference_ns", "load_ns", "compile_ns", "peak_memory_bytes", "artifact_sha256")
-_RUN = (
+RUN = (
     sa.select(
         runs.c.id,
         *SPEC,
@@ -79,7 +81,7 @@ class SqlRuns(Database):
         """Store raw runs in one transaction; a run already stored (sweep, process, spec, target, round) stays as it is."""
         if runs:
             with writing(self.engine) as connection:
-                _put_runs(connection, runs)
+                put_runs(connection, runs)
 
     def runs(self, spec: BlockSpec, target: Target, sweep: str | None = None) -> list[Run]:
         """Return the raw runs of a spec on a target, oldest first; of one sweep where it is named."""
@@ -88,15 +90,15 @@ class SqlRuns(Database):
     def sweep_runs(self, sweep: str) -> list[Run]:
         """Return every run of a sweep, oldest first."""
         with reading(self.engine) as connection:
-            return [_run(row) for row in connection.execute(_RUN.where(sweeps.c.key == sweep)).mappings()]
+            return [run_of(row) for row in connection.execute(RUN.where(sweeps.c.key == sweep)).mappings()]
 
     def get_run(self, id: int) -> Run:
         """Return the run of that id; raise LatencyNotFound."""
         with reading(self.engine) as connection:
-            row = connection.execute(_RUN.where(runs.c.id == id)).mappings().one_or_none() if 0 < id < 2**63 else None
+            row = connection.execute(RUN.where(runs.c.id == id)).mappings().one_or_none() if 0 < id < 2**63 else None
         if row is None:
             raise LatencyNotFound(f"no run {id}")
-        return _run(row)
+        return run_of(row)
 
     def runs_of(self, entry_id: int) -> list[tuple[int, Run]]:
         """Return the runs that an entry was made of, with their ids, oldest first: those of its spec, target and sweep.
@@ -120,15 +122,7 @@ class SqlRuns(Database):
     def put_failure(self, failure: Failure) -> None:
         """Store why a point of a sweep could not be measured; the same reason again changes nothing."""
         with writing(self.engine) as connection:
-            row = {
-                "sweep_id": _sweep_id(connection, failure.sweep),
-                "spec_id": spec_ids(connection, [failure.spec])[failure.spec.key],
-                "target_id": target_ids(connection, [failure.target])[failure.target.key],
-                "reason": failure.reason.replace("\0", "\\0"),  # a toolchain's words; PostgreSQL's text has no NUL
-            }
-            same = sa.select(failures.c.id).where(*(failures.c[name] == value for name, value in row.items()))
-            if connection.execute(same.limit(1)).one_or_none() is None:
-                connection.execute(failures.insert().values(**row, at=failure.at))
+            put_failure(connection, failure)
 
     def failures(self, sweep: str) -> list[Failure]:
         """Return a sweep's failures, oldest first."""
@@ -148,12 +142,7 @@ class SqlRuns(Database):
     def put_artifact(self, artifact: Artifact) -> None:
         """Store an artifact's metadata; that of a hash already stored stays as it is."""
         with writing(self.engine) as connection:
-            known = sa.select(artifacts.c.id).where(artifacts.c.sha256 == artifact.sha256)
-            if connection.execute(known).one_or_none() is None:
-                names = ("sha256", "format", "precision", "exporter_version", "parity_error", "size_bytes")
-                row = {name: getattr(artifact, name) for name in names}
-                row["spec_id"] = spec_ids(connection, [artifact.spec])[artifact.spec.key]
-                connection.execute(artifacts.insert().values(**row))
+            put_artifacts(connection, [artifact])
 
     def find_artifact(self, sha256: str) -> Artifact | None:
         """Return an artifact's metadata by its canonical hash, or None."""
@@ -166,15 +155,51 @@ class SqlRuns(Database):
         return Artifact(spec_of(row), *(row[name] for name in names))
 
     def _runs_of(self, spec: str, target: str, sweep: str | None) -> list[tuple[int, Run]]:
-        statement = _RUN.where(specs.c.key == spec, targets.c.key == target)
+        statement = RUN.where(specs.c.key == spec, targets.c.key == target)
         if sweep is not None:
             statement = statement.where(sweeps.c.key == sweep)
         with reading(self.engine) as connection:
-            return [(row["id"], _run(row)) for row in connection.execute(statement).mappings()]
+            return [(row["id"], run_of(row)) for row in connection.execute(statement).mappings()]
 
 
-def _run(row: sa.RowMapping) -> Run:
-    """Return the run of a row of _RUN."""
+def put_failure(connection: sa.Connection, failure: Failure) -> None:
+    """Store a failure that is new, in the writer's transaction."""
+    row = {
+        "sweep_id": _sweep_id(connection, failure.sweep),
+        "spec_id": spec_ids(connection, [failure.spec])[failure.spec.key],
+        "target_id": target_ids(connection, [failure.target])[failure.target.key],
+        "reason": failure.reason.replace("\0", "\\0"),  # a toolchain's words; PostgreSQL's text has no NUL
+    }
+    same = sa.select(failures.c.id).where(*(failures.c[name] == value for name, value in row.items()))
+    if connection.execute(same.limit(1)).one_or_none() is None:
+        connection.execute(failures.insert().values(**row, at=failure.at))
+
+
+def put_artifacts(connection: sa.Connection, put: Sequence[Artifact]) -> int:
+    """Store those artifacts' metadata that are new, in the writer's transaction; return how many were."""
+    found = _known_artifacts(connection, [artifact.sha256 for artifact in put])
+    new = {artifact.sha256: artifact for artifact in reversed(put) if artifact.sha256 not in found}
+    if new:
+        names = ("sha256", "format", "precision", "exporter_version", "parity_error", "size_bytes")
+        of_spec = spec_ids(connection, [artifact.spec for artifact in new.values()])
+        rows = [
+            {name: getattr(artifact, name) for name in names} | {"spec_id": of_spec[artifact.spec.key]}
+            for artifact in new.values()
+        ]
+        connection.execute(artifacts.insert(), rows)
+    return len(new)
+
+
+def _known_artifacts(connection: sa.Connection, hashes: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for batch in batches(hashes):
+        rows = connection.execute(sa.select(artifacts.c.sha256).where(artifacts.c.sha256.in_(batch)))
+        found.update(rows.scalars())
+    return found
+
+
+def run_of(row: sa.RowMapping) -> Run:
+    """Return the run of a row of RUN."""
     return Run(
         spec_of(row),
         target_of(row),
@@ -188,9 +213,12 @@ def _run(row: sa.RowMapping) -> Run:
     )
 
 
-def _put_runs(connection: sa.Connection, put: Sequence[Run]) -> None:
-    """Store those of the runs that are new, in the writer's transaction."""
-    of_spec, of_target = (
+def put_runs(connection: sa.Connection, put: Sequence[Run], ids: tuple[Ids, Ids] | None = None) -> int:
+    """Store those of the runs that are new, in the writer's transaction; return how many were.
+
+    `ids` are those of the runs' specs and targets by key, where the caller has them already.
+    """
+    of_spec, of_target = ids or (
         spec_ids(connection, [run.spec for run in put]),
         target_ids(connection, [run.target for run in put]),
     )
@@ -205,6 +233,7 @@ def _put_runs(connection: sa.Connection, put: Sequence[Run]) -> None:
     names = ("process_id", "spec_id", "target_id", "round")
     if new:
         connection.execute(runs.insert(), [rows[place] | dict(zip(names, place, strict=True)) for place in new])
+    return len(new)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -238,8 +267,9 @@ def _sweep_id(connection: sa.Connection, sweep: str) -> int:
 def _process_ids(connection: sa.Connection, put: Sequence[Run]) -> dict[tuple[str, str], int]:
     """Return the processes' ids by sweep and name, storing those that are new; raise InvalidSpec for an unknown sweep."""
     ids: dict[tuple[str, str], int] = {}
+    of_sweep = {sweep: _sweep_id(connection, sweep) for sweep in dict.fromkeys(run.sweep for run in put)}
     for sweep, process in dict.fromkeys((run.sweep, run.process) for run in put):
-        row = {"sweep_id": _sweep_id(connection, sweep), "name": process}
+        row = {"sweep_id": of_sweep[sweep], "name": process}
         known = sa.select(processes.c.id).where(*(processes.c[name] == value for name, value in row.items()))
         found = connection.execute(known).scalar_one_or_none()
         if found is None:

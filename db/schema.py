@@ -173,3 +173,159 @@ Index(
     postgresql_where=is_current,
 )
 Index("ix_entries_target", entries.c.target_id, entries.c.spec_id, sqlite_where=is_current, postgresql_where=is_current)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),  # the job's id for everybody else
+    Column("name", Name, nullable=False),
+    Column("state", Name, nullable=False),  # queued, running, done, cancelled
+    Column("request", Json, nullable=False),
+    Column("request_key", Name, nullable=False),
+    Column("idempotency_key", Name, unique=True),
+    Column("submitter", Name, nullable=False),
+    Column("baseline_job", Name, nullable=False),
+    # What a claim needs of the request, which may be megabytes long.
+    Column("labels", Json, nullable=False),
+    Column("policy", Json, nullable=False),
+    Column("again", Boolean, nullable=False),
+    Column("compares", Boolean, nullable=False),
+    Column("environment", Text, nullable=False),
+    Column("retries", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime),
+    Index("ix_jobs_name", "name", "id"),
+    Index("ix_jobs_state", "state", "id"),
+)
+
+# Points of one device that are measured interleaved: what an agent claims.
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("device", Name, nullable=False),
+    Column("rank", Integer, nullable=False),  # the job's priority, negated: the first to be claimed has the least
+    Column("state", Name, nullable=False),  # open, claimed, closed (no point of it is open)
+    Column("cancelled", Boolean, nullable=False),
+    Column("points", Integer, nullable=False),  # as it was planned
+    Column("rounds", Integer, nullable=False),  # runs stored
+    Column("attempts", Integer, nullable=False),  # claims
+    Column("fruitless", Integer, nullable=False),  # claims since anything was stored
+    Column("sweep_id", Id, ForeignKey("sweeps.id")),  # from the first claim on
+    Column("baseline_sweep_id", Id, ForeignKey("sweeps.id")),
+    Column("agent", Name, nullable=False),  # that claimed it last
+    Column("lost_by", Name),  # the session that lost it, until it is claimed again
+    Column("progress", Json),
+    Column("claimed_at", UtcTime),
+    Column("closed_at", UtcTime),
+    UniqueConstraint("job_id", "number"),
+    Index("ix_batches_claim", "device", "state", "rank", "job_id", "number"),
+    Index("ix_batches_state", "state", "device"),
+    Index("ix_batches_lost_by", "lost_by"),
+)
+
+points = Table(
+    "points",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("batch_id", Id, ForeignKey("batches.id"), nullable=False),
+    Column("spec_id", Id, ForeignKey("specs.id"), nullable=False),
+    Column("target_id", Id, ForeignKey("targets.id"), nullable=False),
+    Column("format", Text, nullable=False),
+    Column("options", Json, nullable=False),
+    Column("state", Name, nullable=False),  # open, measured, known, compared, failed, cancelled
+    Column("reason", Text, nullable=False),
+    Column("entry_id", Id, ForeignKey("entries.id")),
+    Column("baseline", Json),
+    Column("closed_at", UtcTime),
+    UniqueConstraint("job_id", "number"),
+    UniqueConstraint("job_id", "spec_id", "target_id"),  # exactly once
+    Index("ix_points_state", "job_id", "state", "number"),
+    Index("ix_points_batch", "batch_id", "state"),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("job_id", Id, ForeignKey("jobs.id"), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("level", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Index("ix_job_events_job_id", "job_id", "id"),
+)
+
+agents = Table(
+    "agents",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("installation", Name, nullable=False, unique=True),
+    Column("session", Name, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("facts", Json, nullable=False),
+    Column("environments", Json, nullable=False),
+    Column("announced_at", UtcTime, nullable=False),
+    Column("seen_at", UtcTime, nullable=False),
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("agent_id", Id, ForeignKey("agents.id"), nullable=False, index=True),
+    Column("facts", Json, nullable=False),
+    Column("runtimes", Json, nullable=False),
+    Column("usable", Boolean, nullable=False),
+    Column("reason", Text, nullable=False),
+)
+
+# Who measures on a device: one at a time, and one batch at a time.
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("device", Name, nullable=False, unique=True),
+    Column("token", Name, nullable=False, unique=True),
+    Column("batch_id", Id, ForeignKey("batches.id"), nullable=False, unique=True),
+    Column("agent", Name, nullable=False),
+    Column("session", Name, nullable=False, index=True),
+    Column("beat", sa.BigInteger, nullable=False),  # grows while the session lives: db/fleet.py
+    Column("taken_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime, nullable=False),  # for people
+)
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Name, nullable=False),
+    Column("hash", Name, nullable=False, unique=True),  # SHA-256 of the secret, hex
+    Column("scopes", Json, nullable=False),
+    Column("devices", Json, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("expires_at", UtcTime),
+    Column("revoked_at", UtcTime),
+    Column("last_used_at", UtcTime),
+)
+
+is_unrevoked = tokens.c.revoked_at.is_(sa.null())
+
+Index("uq_tokens_name", tokens.c.name, unique=True, sqlite_where=is_unrevoked, postgresql_where=is_unrevoked)
+
+marks = Table(
+    "marks",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("name", Name, nullable=False, unique=True),
+    Column("made_at", UtcTime, nullable=False),
+    Column("last_entry", Id, nullable=False),
+)

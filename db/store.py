@@ -1,10 +1,15 @@
-"""The table and the raw runs in one database: what the service and a local profiler hold."""
+"""The table, the raw runs, the jobs and the fleet in one database: what the service and a local profiler hold."""
 
 from __future__ import annotations
 
+from .batches import SqlBatches
+from .fleet import SqlFleet
+from .jobs import SqlJobs
+from .marks import SqlMarks
 from .runs import SqlRuns
 from .table import SqlTable
+from .tokens import SqlTokens
 
 
-class SqlStore(SqlTable, SqlRuns):
-    """A `LatencyTable` and a `RunStore`, both. Safe for threads and processes; get one from `db.engine.open_store`."""
+class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks):
+    """A `LatencyTable`, a `RunStore`, and all of jobs. Safe for threads and processes; get one from `db.engine.open_store`."""

@@ -65,7 +65,7 @@ class SqlTable(SqlSearch, LatencyTable):
         if not entries:
             return []
         with writing(self.engine) as connection:
-            return _put(connection, entries)
+            return put_entries(connection, entries)
 
     def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
         """Return every entry put, oldest first."""
@@ -104,7 +104,7 @@ _CURRENT = (
 )
 
 
-def _put(connection: sa.Connection, put: Sequence[Entry]) -> list[bool]:
+def put_entries(connection: sa.Connection, put: Sequence[Entry]) -> list[bool]:
     """Store entries in the writer's transaction, as MemoryTable does in memory."""
     of_spec, of_target = spec_ids(connection, [e.spec for e in put]), target_ids(connection, [e.target for e in put])
     points = [(of_spec[entry.spec.key], of_target[entry.target.key]) for entry in put]
@@ -129,6 +129,19 @@ def _put(connection: sa.Connection, put: Sequence[Entry]) -> list[bool]:
     _store(connection, rows, current, replaced)
     _list_values(connection, [entry.spec for point, entry in current.items() if point not in before])
     return [current[point] == entry for point, entry in zip(points, put, strict=True)]
+
+
+def standing_of(connection: sa.Connection, put: Sequence[Entry]) -> list[tuple[int, bool]]:
+    """Return for each entry its id, 0 where it is not stored, and whether it is its point's current row."""
+    of_spec = find_ids(connection, specs, [entry.spec.key for entry in put])
+    of_target = find_ids(connection, targets, [entry.target.key for entry in put])
+    points = [(of_spec.get(entry.spec.key, 0), of_target.get(entry.target.key, 0)) for entry in put]
+    known = _known(connection, dict(zip(points, put, strict=True)))
+    found = []
+    for point, entry in zip(points, put, strict=True):
+        same = [(id_, is_now) for id_, is_now, other in known.get(point, ()) if other == entry]
+        found.append(same[-1] if same else (0, False))
+    return found
 
 
 def _known(connection: sa.Connection, wanted: Mapping[Point, Entry]) -> dict[Point, list[Known]]:

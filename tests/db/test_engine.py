@@ -263,6 +263,7 @@ def test_tables_that_went_missing_are_a_storage_error(url: str) -> None:
     with open_store(url) as store:
         with connect.writing(store.engine) as connection:
             connection.execute(sa.text("DROP VIEW latency_table"))
+            connection.execute(sa.text("DROP TABLE points"))
             connection.execute(sa.text("DROP TABLE entries"))
         with pytest.raises(StorageError, match="run `edgelut db upgrade`"):
             store.put(make_entry())
@@ -279,6 +280,6 @@ def test_each_sqlite_connection_keeps_what_it_promises(filled: SqlStore) -> None
 
 
 def test_an_old_revision_is_upgraded_from_the_command_line_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "head_revision", lambda: "0002")
-    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0002: run `edgelut db upgrade`"):
+    monkeypatch.setattr(revisions, "head_revision", lambda: "0003")
+    with pytest.raises(StorageError, match="is at revision 0002, this version needs 0003: run `edgelut db upgrade`"):
         open_store(url)

@@ -12,6 +12,8 @@ EdgelutError
 ├── ParityFailed (ArithmeticError)   an artifact's outputs are not its module's
 ├── SnapshotCorrupted (ValueError)   a snapshot file is not what was written
 ├── StorageError (RuntimeError)      the database cannot be opened, read or written
+├── Conflict (RuntimeError)          a name, a key or a device is taken by something else
+├── Forbidden (PermissionError)      that token may not do this
 └── ServiceError (RuntimeError)      the service refused, failed or could not be reached
 """
 
@@ -64,6 +66,21 @@ class SnapshotCorrupted(EdgelutError, ValueError):
 
 class StorageError(EdgelutError, RuntimeError):
     """The database cannot be opened, read or written: says which file or server, and what to do."""
+
+
+class Conflict(EdgelutError, RuntimeError):
+    """A name, a key or a device is taken by something else, or a job's state does not allow what was asked.
+
+    `problem` is the name that a service answers it under: `conflict`, `session` (announce the agent again), `protocol`.
+    """
+
+    def __init__(self, message: str = "", *, problem: str = "conflict") -> None:
+        super().__init__(message)
+        self.problem = problem
+
+
+class Forbidden(EdgelutError, PermissionError):
+    """The token does not allow this: says what it allows."""
 
 
 class ServiceError(EdgelutError, RuntimeError):

@@ -22,6 +22,8 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.ArtifactCorrupted, STORAGE),
     (errors.SnapshotCorrupted, STORAGE),
     (errors.ServiceError, SERVICE),
+    (errors.Conflict, USAGE),
+    (errors.Forbidden, USAGE),
     (errors.InvalidSpec, USAGE),
 )
 
