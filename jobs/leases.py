@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-LEASE_S = 30.0  # a lease whose beat stood still for so long is dead
+from db.batches import LEASE_S
+
 LONGEST_GAP_S = 5.0  # what one pause between two looks counts at most
 
 

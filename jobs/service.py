@@ -9,10 +9,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+from db.batches import LEASE_S
+from db.fleet import LIVE_S
+from db.marks import MARK
 from db.store import SqlStore
-from edgelut.errors import EdgelutError
+from edgelut import __version__
+from edgelut.errors import Conflict, EdgelutError, LatencyNotFound
 from edgelut.jobs import (
-    ENDED,
+    PROTOCOL,
     Agent,
     Announcement,
     Claim,
@@ -38,7 +42,6 @@ from .planning import check_environment, plan, with_baselines
 from .signals import Signal
 
 HEARTBEAT_S = 5.0  # how often an agent says that it lives
-LIVE_S = 30.0  # an agent that was heard so recently is live
 POLL_S = 1.0  # how often a long poll looks by itself: another process's submit does not ring here
 WATCH_S = 2.0  # between two ticks
 FORGET_S = 3600.0  # between two looks for jobs that are old
@@ -68,7 +71,7 @@ class Jobs:
     ) -> None:
         self.store, self.engine = store, engine
         self.work, self.changed = Signal(), Signal()
-        self._watch, self._clock, self._keep = Watch(clock=clock), clock, keep
+        self._watch, self._clock, self._keep = Watch(LEASE_S, clock), clock, keep
         self._complete: set[str] = set()  # jobs that had nothing open at the last tick
         self._forgot_at: float | None = None
         self._job_of: OrderedDict[str, str] = OrderedDict()  # of batches that were claimed here
@@ -113,13 +116,13 @@ class Jobs:
         batches = plan(request, fleet)
         if request.environment:
             check_environment(request, batches, fleet, self.agents())
-        baseline = ""
-        if request.baseline:
-            baseline = self.store.find_baseline(request, None)
+        source = self._baseline(request) if request.baseline else ""
+        if source:
             wanted = [(one.point.spec, one.point.target) for batch in batches for one in batch.points]
-            batches = with_baselines(batches, self.store.baselines(baseline, wanted))
+            batches = with_baselines(batches, self.store.baselines(source, wanted))
+        baseline_job = "" if source.startswith(MARK) else source
         job, new = self.store.submit_job(
-            request, batches, idempotency_key=key, submitter=submitter, baseline_job=baseline
+            request, batches, idempotency_key=key, submitter=submitter, baseline_job=baseline_job
         )
         if new:
             self._tell(job.id)
@@ -169,11 +172,21 @@ class Jobs:
     def announce(self, announcement: Announcement, token_devices: Sequence[str] = ()) -> Welcome:
         """Take up an agent's session and devices; a new session of its installation frees what the old one held.
 
-        `token_devices` are the devices that its token is bound to; none: any. Raises what `SqlFleet.announce` raises.
+        `token_devices` are the devices that its token is bound to; none: any. Raises Conflict where no protocol is spoken by both
+        (`protocol`), or where its name or a device is another live agent's; Forbidden for a device that its token is not for.
         """
-        welcome = self.store.announce(announcement, token_devices)
+        if PROTOCOL not in announcement.protocols:
+            newest = max(announcement.protocols, default=0)
+            which = "the agent" if newest < PROTOCOL else "the service"
+            raise Conflict(
+                f"agent {announcement.name} {announcement.version} speaks protocol {_either(announcement.protocols)}, and this "
+                f"service {__version__} speaks {PROTOCOL}; upgrade {which}: pip install -U edgelut-service",
+                problem="protocol",
+            )
+        if self.store.announce(announcement, token_devices, LIVE_S):
+            self.changed.notify()
         self.work.notify()
-        return welcome
+        return Welcome(PROTOCOL, __version__, LEASE_S, HEARTBEAT_S)
 
     def pulse(self, name: str, session: str, devices: Sequence[DeviceInfo] | None = None) -> Pulse:
         """Note that an agent lives, and renew its leases."""
@@ -187,10 +200,7 @@ class Jobs:
         """Lease the most urgent batch for one of an agent's free devices, or return None at once."""
         claim = self.store.claim(name, session, devices)
         if claim is not None:
-            with self._lock:
-                self._job_of[claim.batch] = claim.job
-                while len(self._job_of) > _KNOWN_BATCHES:
-                    self._job_of.popitem(last=False)
+            self._know(claim.batch, claim.job)
             self.changed.notify(claim.job)
         return claim
 
@@ -272,26 +282,54 @@ class Jobs:
                 _log.exception("leases and jobs are looked at again in %g s", WATCH_S)
 
     def _changed(self, batch: str, standing: Standing) -> Standing:
-        with self._lock:
-            job = self._job_of.get(batch, "")
-        self.changed.notify(job)  # of a batch that another process gave away, all who watch look
+        self.changed.notify(self._job(batch))
         return standing
 
     def _closed(self, batch: str, standing: Standing) -> Standing:
         """Close the batch's job where that was its last open point."""
-        with self._lock:
-            job = self._job_of.get(batch)
         try:
-            for one in [job] if job is not None else self.store.complete_jobs():
-                if self.store.is_complete(one) and self.store.close_job(one).state in ENDED and self.engine is not None:
-                    self.engine.tell(one)
-        except (
-            EdgelutError
-        ) as error:  # what was sent is stored, so the sender must not send it again; the tick closes the job
+            job = self._job(batch)
+            if self.store.is_complete(job):
+                self.store.close_job(job)
+                if self.engine is not None:
+                    self.engine.tell(job)
+            self.changed.notify(job)
+        except EdgelutError as error:  # what was sent is stored, and its sender must hear so; the tick closes the job
             _log.warning("a job is closed later: %s", error)
-        return self._changed(batch, standing)
+        return standing
+
+    def _job(self, batch: str) -> str:
+        """Return the job of a batch, which is asked for once: events are many."""
+        with self._lock:
+            known = self._job_of.get(batch)
+        return known if known is not None else self._know(batch, self.store.batch_job(batch))
+
+    def _know(self, batch: str, job: str) -> str:
+        with self._lock:
+            self._job_of[batch] = job
+            while len(self._job_of) > _KNOWN_BATCHES:
+                self._job_of.popitem(last=False)
+        return job
+
+    def _baseline(self, request: JobRequest) -> str:
+        found = self.store.find_baseline(request)
+        if found is None:
+            kind, _, rest = request.baseline.partition(":")
+            raise LatencyNotFound(
+                f"no mark {rest!r} to compare with; `PUT /marks/{rest}` makes one"
+                if kind == "mark"
+                else f"no job {rest!r} to compare with"
+                if kind == "job"
+                else f"no job {request.name!r}{f' with branch={rest}' if kind == 'branch' else ''} has been done before; "
+                "run one without a baseline first"
+            )
+        return found
 
     def _tell(self, job: str) -> None:
         if self.engine is not None:
             self.engine.tell(job)
         self.changed.notify(job)
+
+
+def _either(protocols: Sequence[int]) -> str:
+    return " or ".join(map(str, sorted(protocols))) or "none"
