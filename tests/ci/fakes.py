@@ -14,7 +14,7 @@ from edgelut.ci.flow import Flow
 from edgelut.ci.progress import Progress
 from edgelut.ci.result import Result
 from edgelut.ci.surroundings import Surroundings
-from edgelut.errors import Conflict, InvalidSpec, ServiceError
+from edgelut.errors import Conflict, InvalidSpec, LatencyNotFound, ServiceError
 from edgelut.jobs import Baseline, Job, JobCounts, JobEvent, JobPoint, JobRequest
 from edgelut.plan import Point
 from edgelut.types import BlockSpec, Params, Run, Target
@@ -83,7 +83,7 @@ class FakeJobs:
                 or (kind == "job" and job.id == name)
             ):
                 return job
-        raise ServiceError(f"{self.url}: there is no baseline {request.baseline}", problem="no-baseline")
+        raise LatencyNotFound(f"no job {request.name!r} with {request.baseline} has been done before")
 
     def _plan(self, job: Job, earlier: Job | None) -> Iterator[JobPoint]:
         asked = job.request
@@ -108,7 +108,7 @@ class FakeJobs:
         for job in self.jobs_:
             if job.id == job_id:
                 return job
-        raise ServiceError(f"no job {job_id}", problem="no-such-job")
+        raise LatencyNotFound(f"no job {job_id}")
 
     def points(self, job_id: str, *, state: str | None = None) -> list[JobPoint]:
         return [point for point in self.points_[job_id] if state in (None, point.state)]
@@ -117,7 +117,17 @@ class FakeJobs:
         wanted = {
             (one.point.spec, one.point.target) for one in self.points_[job_id] if points is None or one.number in points
         }
-        return [run for run in self.runs_.get((job_id, baseline), []) if (run.spec, run.target) in wanted]
+        found = [run for run in self.runs_.get((job_id, baseline), []) if (run.spec, run.target) in wanted]
+        if baseline:  # of points that have none beside them: the earlier ones
+            beside = {(run.spec, run.target) for run in found}
+            earlier = {
+                (one.point.spec, one.point.target): one.baseline.sweep
+                for one in self.points_[job_id]
+                if one.baseline is not None and (one.point.spec, one.point.target) in wanted - beside
+            }
+            all_runs = [run for runs in self.runs_.values() for run in runs]
+            found += [run for run in all_runs if earlier.get((run.spec, run.target)) == run.sweep]
+        return found
 
     def cancel(self, job_id: str) -> Job:
         self.cancelled.append(job_id)

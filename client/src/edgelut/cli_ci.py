@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from traceback import format_exc
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -77,6 +78,11 @@ def ci_command(
             result = _run(config, url, surroundings, progress, allow_no_baseline)
     except EdgelutError as error:  # nothing was sent yet: a configuration, an address, a package that is missing
         result = Result("unclear", UNDECIDED, str(error), "edgelut ci", started)
+    except Exception as error:  # noqa: BLE001 - Python would end with 1, and a mistake of ours is no regression of theirs
+        Console(stderr=True).print(format_exc(), markup=False, highlight=False, soft_wrap=True)
+        result = Result(
+            "unclear", UNDECIDED, f"edgelut itself failed: {type(error).__name__}: {error}", "edgelut ci", started
+        )
     _write_reports(result, markdown, junit, json_file)
     _print(result, as_json)
     raise typer.Exit(result.exit_code)
@@ -170,8 +176,8 @@ def _print(result: Result, as_json: bool) -> None:
     stop = f"stop-{secrets.token_hex(8)}"
     if on_github:
         console.print(f"::stop-commands::{stop}", markup=False, highlight=False)
-    if result.rows:
-        console.print(report_text.table(result))
+    for table in report_text.tables(result):
+        console.print(table)
     for line in report_text.lines(result):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if on_github:

@@ -10,7 +10,6 @@ from typing import Protocol
 import numpy as np
 
 from edgelut import presets
-from edgelut.errors import EdgelutError
 from edgelut.gate import Pair, RowVerdict, Verdict
 from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
 from edgelut.sequences import network_spec
@@ -76,7 +75,7 @@ class Evidence:
 def fetch(jobs: JobService, job: Job, config: Config) -> Evidence:
     """Return the pairs of a job that has ended; raises ServiceError.
 
-    A point whose baseline could not be run again beside it is paired with the runs of the baseline's own session.
+    For a point whose baseline could not be run again beside it the service gives the runs of the baseline's own session.
     """
     points = jobs.points(job.id)
     called = names(point.point.spec for point in points)
@@ -85,8 +84,6 @@ def fetch(jobs: JobService, job: Job, config: Config) -> Evidence:
     numbers = [point.number for point in alive]
     new = _by_key(jobs.runs(job.id, numbers))
     old = _by_key(jobs.runs(job.id, numbers, baseline=True))
-    beside = {key for key, runs in old.items() if runs}
-    old |= _of_earlier(jobs, job, [point for point in alive if _key(point) not in beside])
     pinned = _pinned(config)
     pairs = [
         Pair(
@@ -127,22 +124,9 @@ def typical_ns(runs: Iterable[Run]) -> float | None:
     return float(np.median(tenths)) if tenths else None
 
 
-def _of_earlier(jobs: JobService, job: Job, points: Sequence[JobPoint]) -> dict[Key, list[Run]]:
-    """Return the runs of the baseline's own session for points that have a baseline which was not run again."""
-    wanted = {_key(point) for point in points if point.baseline is not None}
-    if not wanted or not job.baseline_job:
-        return {}
-    try:
-        earlier = {_key(point): point.number for point in jobs.points(job.baseline_job)}
-        numbers = sorted(earlier[key] for key in wanted if key in earlier)
-        return _by_key(jobs.runs(job.baseline_job, numbers)) if numbers else {}
-    except EdgelutError:
-        return {}  # a job that is gone by now: its rows are as if they were new, and say so
-
-
 def _is_interleaved(point: JobPoint, old: Sequence[Run]) -> bool:
-    """Say whether the baseline's runs were made beside the new ones, and not in the session that the point names."""
-    return bool(old) and (point.baseline is None or old[0].sweep != point.baseline.sweep)
+    """Say whether the baseline's runs were made beside the new ones, and not in the sweep that the point names."""
+    return bool(old) and point.baseline is not None and old[0].sweep != point.baseline.sweep
 
 
 def _pinned(config: Config) -> BlockSpec | None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from edgelut.errors import EdgelutError, ServiceError
+from edgelut.errors import EdgelutError, LatencyNotFound, ServiceError
 from edgelut.gate import GatePolicy, Outcome, Verdict, confirm, judge
 from edgelut.jobs import Job, JobRequest
 
@@ -18,7 +18,9 @@ from .progress import Progress, duration
 from .result import EXIT_CODES, JobLink, Purpose, Result, Row
 from .surroundings import Surroundings
 
-NO_BASELINE = "no-baseline"  # the problem that a service answers where there is nothing to compare with
+
+class _NoBaseline(EdgelutError):
+    """The service has nothing to compare with."""
 
 
 @dataclass(slots=True)
@@ -58,9 +60,7 @@ class Flow:
     def _decide(self) -> Result:
         try:
             job = self._measure("compare", self.config.request, self.config.baseline)
-        except EdgelutError as error:
-            if getattr(error, "problem", "") != NO_BASELINE:
-                raise
+        except _NoBaseline as error:
             return self._first(str(error))
         evidence = fetch(self.jobs, job, self.config)
         verdict = judge_rows(evidence, self.config)
@@ -78,7 +78,10 @@ class Flow:
         labelled = replace(request, name=series, baseline=baseline, labels=self.surroundings.labels(purpose))
         key = self.surroundings.key(self.config.key, purpose, labelled.key)
         self.progress.begin(f"{self.config.name}: {TITLES[purpose]}")
-        job = self.jobs.submit(labelled, key=key)
+        try:
+            job = self.jobs.submit(labelled, key=key)
+        except LatencyNotFound as error:
+            raise _NoBaseline(str(error)) from error
         self._links.append(JobLink(purpose, job.id, f"{self.jobs.url}/jobs/{job.id}"))
         self.progress.say(f"job {job.id} on {', '.join(job.devices) or 'no device yet'}: {self._links[-1].url}")
         try:
@@ -232,10 +235,12 @@ def _outcome(verdict: Verdict, rows: Sequence[Row], evidence: Evidence, confirme
 
 
 def _slower(rows: Sequence[Row], confirmed: bool) -> str:
-    worst = max(rows, key=lambda row: row.verdict.ratio, default=None)
-    if worst is None:
+    """Say what is slower; a pinned network tells that everything is, where the rows by themselves do not."""
+    if not rows:
         return "the build is slower"
-    count = f"{len(rows)} rows are" if len(rows) > 1 else "1 row is"
-    twice = " and was found so twice" if confirmed and len(rows) == 1 else ", each found twice" if confirmed else ""
-    which = "the worst is " if len(rows) > 1 else ""
-    return f"{count} slower than the tolerance allows{twice}: {which}{worst.name}, {worst.verdict.ratio:.2f} times its baseline"
+    worst = max(rows, key=lambda row: row.verdict.ratio)
+    times = f"{worst.name}, {worst.verdict.ratio:.2f} times its baseline"
+    if len(rows) > 1:
+        return f"{len(rows)} rows are slower than the tolerance allows{', each found twice' * confirmed}: the worst is {times}"
+    alike = ": all rows became slower alike" if worst.verdict.pinned else ""
+    return f"1 row is slower than the tolerance allows{' and was found so twice' * confirmed}: {times}{alike}"

@@ -32,11 +32,10 @@ def junit(result: Result) -> bytes:
         counts["errors"] += 1
         SubElement(case, "error", message=_clean(headline(result)), type="could not tell")
     SubElement(suite, "system-out").text = _clean(f"{headline(result)}\n{basis(result)}")
-    for element in (suites, suite):
-        element.set("tests", str(len(suite.findall("testcase"))))
-        element.set("time", f"{result.seconds:.3f}")
-        for name, count in counts.items():
-            element.set(name, str(count))
+    suite.set("tests", str(len(suite.findall("testcase"))))
+    suite.set("time", f"{result.seconds:.3f}")
+    for name, count in counts.items():
+        suite.set(name, str(count))
     indent(suites)
     found: bytes = tostring(suites, encoding="utf-8", xml_declaration=True)
     return found

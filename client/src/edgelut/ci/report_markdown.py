@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 from edgelut.render import short
 
 from .progress import duration, plain
-from .report_text import interval, milliseconds, ratio
-from .result import ORDER, FailedPoint, Result, Row, headline, lines_of
+from .report_text import interval, milliseconds, ratio, verdict
+from .result import ORDER, FailedPoint, JobLink, Result, Row, headline, lines_of
 
 MOST_ROWS = 150  # of one table: GitHub takes comments of 65,536 characters
 LONGEST = 300  # characters of a reason
@@ -55,7 +55,7 @@ def _table(rows: Sequence[Row], *, verdicts: bool = False) -> Iterator[str]:
     yield "| block | on | before ms | now ms | ratio | 95 % interval |" + (" verdict |" if verdicts else " tolerance |")
     yield "|---|---|--:|--:|--:|--:|" + ("---|" if verdicts else "--:|")
     for row in shown:
-        last = f"{row.outcome}{', pinned' if row.verdict.pinned else ''}" if verdicts else f"{row.tolerance:.1%}"
+        last = f"{verdict(row)}{', pinned' if row.verdict.pinned else ''}" if verdicts else f"{row.tolerance:.1%}"
         cells = [milliseconds(row.old_ns), milliseconds(row.new_ns), ratio(row), interval(row), last]
         yield f"| {' | '.join([cell(row.name), cell(short(row.verdict.target)), *cells])} |"
     if left:
@@ -94,7 +94,8 @@ def _basis(result: Result) -> Iterator[str]:
     if result.branch or result.commit:
         yield f"- build: branch {text(result.branch or '?')}, commit {text(result.commit[:12] or '?')}"
     if compared:
-        yield f"- rows compared: {compared}, {beside} of them measured in the same rounds as their baseline"
+        others = "; the others (*) with runs of an earlier session" if beside < compared else ""
+        yield f"- rows compared: {compared}, {beside} of them measured in the same rounds as their baseline{others}"
     if result.common is not None:
         yield f"- factor that all rows shared, removed from each: {result.common:.3f}"
     if result.uniform is not None:
@@ -107,9 +108,15 @@ def _basis(result: Result) -> Iterator[str]:
     yield f"- tolerance: {policy.tolerance:.1%}{_exceptions(result)}; false discovery rate: {policy.fdr:.1%}"
     yield f"- suspects measured again in a second session: {'yes' if result.confirmed else 'no'}"
     for link in result.jobs:
-        yield f"- job to {link.purpose}: {text(link.url)}"
+        yield f"- job to {link.purpose}: {_link(link)}"
     yield f"- took {duration(result.seconds)}"
     yield ""
+
+
+def _link(link: JobLink) -> str:
+    """Return a link to a job, where its address has no letter that could end the link."""
+    whole = re.fullmatch(r"https?://[\w.:/%~-]+", link.url, re.ASCII)
+    return f"[{text(link.id)}](<{link.url}>)" if whole else text(link.url)
 
 
 def _exceptions(result: Result) -> str:

@@ -1,9 +1,9 @@
-"""The verdict as a table for a terminal of 80 columns."""
+"""The verdict as tables for a terminal of 80 columns."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich import box
 from rich.table import Table
@@ -12,27 +12,33 @@ from rich.text import Text
 from edgelut.render import short
 
 from .progress import plain
-from .result import Result, Row, headline, lines_of
+from .result import ORDER, Result, Row, headline, lines_of
 
 MOST_ROWS = 60  # of a table on a terminal: the rest is in the reports
 
 
-def table(result: Result) -> Table:
-    """Return one line a row, what matters most first."""
-    rows, left = lines_of(result.of("regression", "unclear", "doubtful", "new", "improvement", "unchanged"), MOST_ROWS)
-    targets = {row.verdict.target for row in result.rows}
-    found = Table("block", box=box.SIMPLE_HEAD, pad_edge=False)
-    if len(targets) > 1:
-        found.add_column("target")
+def tables(result: Result) -> Iterator[Table]:
+    """Yield a table for each target with one line a row, what matters most first."""
+    for target in sorted({row.verdict.target for row in result.rows}, key=str):
+        found = [row for row in result.of(*ORDER) if row.verdict.target == target]
+        yield _table(short(target), found)
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
+    shown, left = lines_of(rows, MOST_ROWS)
+    found = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    found.add_column("block", overflow="fold")
     for column in ("before ms", "now ms", "ratio", "95 %"):
-        found.add_column(column, justify="right")
-    found.add_column("verdict")
-    for row in rows:
-        target = [Text(short(row.verdict.target))] if len(targets) > 1 else []
+        found.add_column(column, justify="right", no_wrap=True)
+    found.add_column("verdict", no_wrap=True)
+    for row in shown:
         cells = [milliseconds(row.old_ns), milliseconds(row.new_ns), ratio(row), interval(row)]
-        found.add_row(Text(row.name), *target, *cells, verdict(row))
-    if left:
-        found.caption = f"and {left} more rows, all of them unchanged or better: in the reports"
+        found.add_row(Text(row.name), *cells, verdict(row))
+    captions = [f"and {left} more rows, in the reports"] if left else []
+    if any(_apart(row) for row in shown):
+        captions.append("* compared with runs of an earlier session, not measured beside them")
+    if captions:
+        found.caption = Text("\n".join(captions))
         found.caption_justify = "left"
     return found
 
@@ -84,7 +90,9 @@ def milliseconds(ns: float | None) -> str:
 
 
 def verdict(row: Row) -> str:
-    """Return the outcome, and what else there is to know of the row in a word."""
-    pinned = ", pinned" if row.verdict.pinned else ""
-    alone = "" if row.verdict.interleaved or row.outcome == "new" else ", apart"
-    return f"{row.outcome}{pinned}{alone}"
+    """Return the outcome, starred where the baseline was not measured beside the row."""
+    return f"{row.outcome}{' *' if _apart(row) else ''}"
+
+
+def _apart(row: Row) -> bool:
+    return not row.verdict.interleaved and row.outcome != "new"
