@@ -23,6 +23,7 @@ from edgelut.types import Params
 from .batches import LEASE_S, LEASED, beat, release
 from .connect import Database, reading, writing
 from .job_rows import POINT, baseline_of, log, now, point_of, words
+from .rows import batches as pieces
 from .rows import storable
 from .schema import agents, batches, devices, jobs, leases, points, sweeps
 
@@ -43,6 +44,7 @@ _NEXT = (
     .correlate(devices)
     .scalar_subquery()
 )
+_WAITS = _FREE.with_only_columns(devices.c.id).where(_NEXT.is_not(None)).limit(1)
 _firsts = (
     _FREE.with_only_columns(_NEXT.label("id")).where(devices.c.agent_id == sa.bindparam("agent")).subquery("firsts")
 )
@@ -98,25 +100,28 @@ class SqlFleet(Database):
                 )
             freed: list[str] = []
             if same is not None and same.session != announcement.session:
-                freed = _free(connection, leases.c.session == same.session, f"agent {same.name} was started again")
-            agent_id = _put_agent(connection, announcement, same, named)
+                freed = _free(
+                    connection,
+                    _leased(connection, leases.c.session, [same.session]),
+                    f"agent {same.name} was started again",
+                )
+            agent_id = _put_agent(connection, announcement, token_devices, same, named)
             _put_devices(connection, agent_id, announcement.devices, live_s)
             return freed
 
-    def pulse(
-        self, name: str, session: str, devices: Sequence[DeviceInfo] | None = None, token_devices: Sequence[str] = ()
-    ) -> Pulse:
+    def pulse(self, name: str, session: str, devices: Sequence[DeviceInfo] | None = None) -> Pulse:
         """Note that an agent lives, and its devices where they changed; say which of its batches it should stop.
 
-        Raises Conflict (`session`) for a session that is not the agent's, and what `announce` raises for devices.
+        Raises Conflict (`session`) for a session that is not the agent's, and what `announce` raises for devices; those that
+        its token is bound to are the ones that it was announced with.
         """
-        _check_bound(devices or (), token_devices)
         with writing(self.engine) as connection:
-            agent_id = _agent_id(connection, name, session)
+            agent_id, bound = _get_agent(connection, name, session)
             connection.execute(agents.update().where(agents.c.id == agent_id).values(seen_at=now()))
             beat(connection, session)
             if devices is not None:
                 _check_devices(devices)
+                _check_bound(devices, bound)
                 _put_devices(connection, agent_id, devices, LIVE_S)
             return Pulse(tuple(_to_stop(connection, session)))
 
@@ -154,21 +159,15 @@ class SqlFleet(Database):
 
     def free_leases(self, dead: Sequence[tuple[str, int]], why: str = "its agent was not heard of") -> list[str]:
         """Free the leases of those tokens whose beat is still the one that was seen; return the batches."""
-        if not dead:
-            return []
+        seen = dict(dead)
         with writing(self.engine) as connection:
-            which = sa.or_(*(sa.and_(leases.c.token == token, leases.c.beat == seen) for token, seen in dead))
-            return _free(connection, which, why)
+            rows = _leased(connection, leases.c.token, list(seen))
+            return _free(connection, [row for row in rows if row.beat == seen[row.token]], why)
 
     def has_work(self, devices: Sequence[str]) -> bool:
         """Say whether a batch waits for one of the devices that nobody holds; a read that waits for nobody."""
-        which = (
-            batches.c.state == "open",
-            batches.c.device.in_(devices),
-            batches.c.device.not_in(sa.select(leases.c.device)),
-        )
         with reading(self.engine) as connection:
-            return connection.execute(sa.select(batches.c.id).where(*which).limit(1)).first() is not None
+            return connection.execute(_WAITS, {"names": list(devices)}).first() is not None
 
     def claim(self, name: str, session: str, devices: Sequence[str]) -> Claim | None:
         """Give an agent the next batch of its free devices, or None: by priority, then the older job, then the first batch.
@@ -177,7 +176,7 @@ class SqlFleet(Database):
         session that is not the agent's: it has to announce itself again.
         """
         with writing(self.engine) as connection:
-            agent_id = _agent_id(connection, name, session)
+            agent_id, _ = _get_agent(connection, name, session)
             found = connection.execute(_CLAIMED, {"names": list(devices), "agent": agent_id}).mappings().first()
             return None if found is None else _take(connection, found, name, session)
 
@@ -237,12 +236,16 @@ def _agents_like(
 
 
 def _put_agent(
-    connection: sa.Connection, said: Announcement, same: sa.Row[Any] | None, named: sa.Row[Any] | None
+    connection: sa.Connection,
+    said: Announcement,
+    bound: Sequence[str],
+    same: sa.Row[Any] | None,
+    named: sa.Row[Any] | None,
 ) -> int:
     """Store what an agent says of itself; return its row id. An installation that has another name now keeps its row."""
     row = {name: getattr(said, name) for name in ("name", "installation", "session")}
     row |= {"version": words(said.version), "facts": dict(said.facts), "environments": list(said.environments)}
-    row |= {"announced_at": now(), "seen_at": now()}
+    row |= {"bound": list(bound), "announced_at": now(), "seen_at": now()}
     if same is not None and named is not None and same.id != named.id:  # the name of one that is away
         connection.execute(devices.update().where(devices.c.agent_id == named.id).values(agent_id=same.id))
         connection.execute(agents.delete().where(agents.c.id == named.id))
@@ -286,21 +289,28 @@ def _forget_device(connection: sa.Connection, id_: int, name: str) -> None:
         connection.execute(devices.update().where(devices.c.id == id_).values(gone))
 
 
-def _agent_id(connection: sa.Connection, name: str, session: str) -> int:
-    """Return the row id of an agent; raise Conflict where that is not its session."""
-    mine = sa.select(agents.c.id).where(agents.c.name == name, agents.c.session == session)
-    found = connection.execute(mine).scalar_one_or_none()
+def _get_agent(connection: sa.Connection, name: str, session: str) -> tuple[int, list[str]]:
+    """Return an agent's row id and the devices that its token is for; raise Conflict where that is not its session."""
+    mine = sa.select(agents.c.id, agents.c.bound).where(agents.c.name == name, agents.c.session == session)
+    found = connection.execute(mine).one_or_none()
     if found is None:
         raise Conflict(f"agent {name!r} has no such session: announce it again", problem="session")
-    return int(found)
+    return int(found.id), list(found.bound)
 
 
-def _free(connection: sa.Connection, which: sa.ColumnElement[bool], why: str) -> list[str]:
-    """End leases; return the batches."""
-    rows = connection.execute(LEASED.where(which)).all()
-    for row in rows:
+def _leased(connection: sa.Connection, column: sa.Column[str], values: Sequence[str]) -> list[sa.Row[Any]]:
+    """Return the leases that a column finds, with their batches."""
+    found: list[sa.Row[Any]] = []
+    for piece in pieces(values):
+        found += connection.execute(LEASED.where(column.in_(piece)).order_by(leases.c.id)).all()
+    return found
+
+
+def _free(connection: sa.Connection, held: Sequence[sa.Row[Any]], why: str) -> list[str]:
+    """End leases; return their batches."""
+    for row in held:
         release(connection, row, why, lost=True)
-    return [row.key for row in rows]
+    return [row.key for row in held]
 
 
 def _to_stop(connection: sa.Connection, session: str) -> list[str]:
@@ -330,7 +340,10 @@ def _take(connection: sa.Connection, row: sa.RowMapping, name: str, session: str
         change["baseline_sweep_id"], baseline_sweep = _sweep(connection, row["baseline_sweep_id"], plan_key, plan)
     connection.execute(batches.update().where(batches.c.id == row["id"]).values(change))
     if row["job_state"] == "queued":
-        started = {"state": "running", "started_at": sa.func.coalesce(jobs.c.started_at, at)}
+        started = {
+            "state": "running",
+            "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(at, jobs.c.started_at.type)),
+        }
         connection.execute(jobs.update().where(jobs.c.id == row["job_id"]).values(started))
     again = "taken up again" if row["attempts"] else f"({len(taken)} points) taken"
     log(connection, row["job_id"], "info", f"batch {row['number']} on {row['device']} {again} by agent {name}")

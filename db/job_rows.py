@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
+from statistics import fmean
 from typing import Any, Literal, TypeAlias
 
 import sqlalchemy as sa
@@ -19,6 +20,8 @@ from edgelut.types import Params
 from .rows import SPEC, TARGET, spec_of, target_of
 from .rows import batches as pieces
 from .schema import batches, entries, job_events, jobs, points, specs, sweeps, targets
+
+LARGE = 20_000  # characters of a request; an ordinary one has below a thousand
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 
@@ -123,8 +126,18 @@ def _job(row: sa.RowMapping, counts: Mapping[str, int], parts: Sequence[sa.RowMa
     )
 
 
-@lru_cache(maxsize=64)
 def _request(text: str) -> JobRequest:
+    """Return a request. Streams ask for the same job several times a second; large ones are few, and take much memory."""
+    return _small_request(text) if len(text) < LARGE else _large_request(text)
+
+
+@lru_cache(maxsize=256)
+def _small_request(text: str) -> JobRequest:
+    return wire.decode(JobRequest, text)
+
+
+@lru_cache(maxsize=4)
+def _large_request(text: str) -> JobRequest:
     return wire.decode(JobRequest, text)
 
 
@@ -132,32 +145,34 @@ def seconds_left(parts: Sequence[sa.RowMapping], at: datetime) -> float | None:
     """Return how long a job still takes: its devices work side by side, and each takes its batches one after another.
 
     A batch that is being measured takes what its agent says. One that waits takes, for each of its points, what points took in
-    the batches that tell; None where no batch tells anything.
+    the batches of that device, or of all where none of its own tells; None where no batch tells anything.
     """
-    paces = [pace for part in parts if (pace := _pace_s(part, at)) is not None]
+    paces: dict[str, list[float]] = defaultdict(list)
+    for part in parts:
+        if (pace := _pace_s(part, at)) is not None:
+            paces[part["device"]].append(pace)
     if not paces:
         return None
-    pace = sum(paces) / len(paces)
+    everywhere = fmean(pace for told in paces.values() for pace in told)
     left: dict[str, float] = defaultdict(float)
     for part in parts:
         if part["state"] == "claimed" and part["progress"] is not None:
             left[part["device"]] += part["progress"]["seconds_left"]
         elif part["state"] != "closed":
-            left[part["device"]] += pace * part["points"]
+            told = paces.get(part["device"])
+            left[part["device"]] += (fmean(told) if told else everywhere) * part["points"]
     return max(left.values(), default=0.0)
 
 
 def _pace_s(part: sa.RowMapping, at: datetime) -> float | None:
     """Return the seconds that a batch takes for one of its points, as far as is known."""
-    if part["claimed_at"] is None or part["progress"] is None:
+    if part["claimed_at"] is None or part["progress"] is None or part["state"] == "open":
         return None
-    until = part["closed_at"] if part["state"] == "closed" else at
-    if part["state"] == "open" or until is None:
-        return None
-    left: float = 0.0 if part["state"] == "closed" else part["progress"]["seconds_left"]
-    spent: float = max(0.0, (until - part["claimed_at"]).total_seconds())
+    is_closed = part["state"] == "closed"
+    spent: float = ((part["closed_at"] if is_closed else at) - part["claimed_at"]).total_seconds()
+    left: float = 0.0 if is_closed else part["progress"]["seconds_left"]
     points_: int = part["points"]
-    return (spent + left) / max(1, points_)
+    return (max(0.0, spent) + left) / max(1, points_)
 
 
 def point_of(row: sa.RowMapping) -> Point:

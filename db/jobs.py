@@ -60,7 +60,7 @@ class SqlJobs(Database):
             job_id = connection.execute(jobs.insert().values(row).returning(jobs.c.id)).scalar_one()
             _store_plan(connection, job_id, request, plan)
             count = sum(len(part.points) for part in plan)
-            log(connection, job_id, "info", f"submitted by {submitter or 'nobody named'}: {_said(count, len(plan))}")
+            log(connection, job_id, "info", f"submitted{submitter and f' by {submitter}'}: {_said(count, len(plan))}")
             return get_job(connection, job_id), True
 
     def find_keyed(self, request: JobRequest, idempotency_key: str) -> Job | None:
@@ -127,28 +127,22 @@ class SqlJobs(Database):
             return get_job(connection, job_id)
 
     def retry_job(self, id: str) -> tuple[Job, int]:
-        """Open what failed or was cancelled again, in new batches; return the job, and how often it was tried again so far.
+        """Open what failed or was cancelled again, in new batches; return the job, and how many points that is.
 
         Raises Conflict for a job that has not ended, or of which nothing failed.
         """
         with writing(self.engine) as connection:
             job_id = job_row_id(connection, id)
-            job = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one()
-            if job.state not in ENDED:
-                raise Conflict(f"job {id} is {job.state}: what failed of it can be tried again when it has ended")
+            state = connection.execute(sa.select(jobs.c.state).where(jobs.c.id == job_id)).scalar_one()
+            if state not in ENDED:
+                raise Conflict(f"job {id} is {state}: what failed of it can be tried again when it has ended")
             count = _reopen(connection, job_id)
             if not count:
                 raise Conflict(f"nothing of job {id} failed or was cancelled")
             change = jobs.update().where(jobs.c.id == job_id)
-            connection.execute(change.values(state="queued", finished_at=None, retries=job.retries + 1))
+            connection.execute(change.values(state="queued", finished_at=None))
             log(connection, job_id, "info", f"tried again: {count} points")
-            return get_job(connection, job_id), job.retries + 1
-
-    def job_retries(self, id: str) -> int:
-        """Return how often a job was tried again."""
-        with reading(self.engine) as connection:
-            job_id = job_row_id(connection, id)
-            return int(connection.execute(sa.select(jobs.c.retries).where(jobs.c.id == job_id)).scalar_one())
+            return get_job(connection, job_id), count
 
     def close_job(self, id: str) -> Job:
         """End a job of which nothing is open as done; any other stays as it is."""
@@ -252,7 +246,6 @@ def _job_row(request: JobRequest) -> dict[str, Any]:
         "again": request.again,
         "compares": bool(request.baseline),
         "environment": words(request.environment),
-        "retries": 0,
         "created_at": now(),
     }
 

@@ -192,7 +192,6 @@ jobs = Table(
     Column("again", Boolean, nullable=False),
     Column("compares", Boolean, nullable=False),
     Column("environment", Text, nullable=False),
-    Column("retries", Integer, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("started_at", UtcTime),
     Column("finished_at", UtcTime),
@@ -272,6 +271,7 @@ agents = Table(
     Column("version", Text, nullable=False),
     Column("facts", Json, nullable=False),
     Column("environments", Json, nullable=False),
+    Column("bound", Json, nullable=False),  # the devices that its token is for; empty: any
     Column("announced_at", UtcTime, nullable=False),
     Column("seen_at", UtcTime, nullable=False),
 )
