@@ -12,23 +12,46 @@ from starlette.routing import Route
 
 from db.store import SqlStore
 from edgelut import __version__
+from jobs.service import Jobs
 
 from . import openapi, problems
-from .auth import RequireToken
+from .auth import Authenticate, Guarded, needing
 from .deps import Service
-from .routes import catalogue, check, entries, latency, networks, runs, service
+from .routes import (
+    agents,
+    batches,
+    catalogue,
+    check,
+    entries,
+    latency,
+    marks,
+    networks,
+    runs,
+    service,
+    tokens,
+)
+from .routes import (
+    jobs as job_routes,
+)
 from .settings import Settings
 
+NOUNS = (latency, networks, entries, runs, catalogue, check, job_routes, agents, batches, marks, tokens, service)
 
-def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
-    """Return the application over a store, which stays its maker's to close."""
-    settings = settings or Settings()
-    held = Service(store, settings)
+
+def create_app(store: SqlStore, settings: Settings | None = None, jobs: Jobs | None = None) -> FastAPI:
+    """Return the application over a store, which stays its maker's to close.
+
+    The app starts and stops the jobs that it is given, with their engine; without any it has a facade that only answers.
+    """
+    held = Service(store, settings or Settings(), jobs)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        held.begin()
+        await held.work(held.start)
         yield
-        held.close()
+        held.end()
+        await held.work(held.close)
 
     app = _Described(
         title="EdgeLUT",
@@ -39,12 +62,12 @@ def create_app(store: SqlStore, settings: Settings | None = None) -> FastAPI:
         generate_unique_id_function=_name,
     )
     app.state.service = held
-    app.router.routes.append(Route("/latency", latency.get_latency, methods=["GET"]))
-    for noun in (latency, networks, entries, runs, catalogue, check, service):
+    app.router.routes.append(Route("/latency", needing("read", latency.get_latency), methods=["GET"]))
+    for noun in NOUNS:
+        assert noun.router.route_class is Guarded, f"{noun.__name__}: its routes would be open to everybody"
         app.include_router(noun.router)
     problems.install(app)
-    if settings.token is not None:
-        app.add_middleware(RequireToken, token=settings.token)
+    app.add_middleware(Authenticate, guard=held.guard)
     return app
 
 

@@ -9,6 +9,9 @@ import typer
 if TYPE_CHECKING:
     import socket
 
+    import uvicorn
+    from fastapi import FastAPI
+
 app = typer.Typer()
 
 
@@ -28,34 +31,56 @@ def serve(
         str, typer.Option(envvar="EDGELUT_LOG_LEVEL", help="critical, error, warning, info or debug.")
     ] = "warning",
 ) -> None:
-    """Serve the table over REST, guarded by the token in EDGELUT_TOKEN where there is one."""
+    """Serve the table and its jobs over REST, guarded by the token in EDGELUT_TOKEN and those that are stored."""
     import uvicorn
 
     from db.engine import open_store
-    from edgelut import __version__, settings
+    from edgelut import settings
     from edgelut.errors import InvalidSpec
+    from jobs.engine import Engine
+    from jobs.service import Jobs
 
     from .app import create_app
+    from .deps import Service
     from .settings import from_environment, require_token_off_loopback
 
     if log_level not in uvicorn.config.LOG_LEVELS:
         raise InvalidSpec(f"no log level {log_level!r}; there are {', '.join(uvicorn.config.LOG_LEVELS)}")
-    service = from_environment()
-    require_token_off_loopback(host, service)
     url = database or settings.database_url()
     # An embedded file is upgraded by whoever opens it; a server's schema by whoever operates it.
     with _listen(host, port) as listening, open_store(url, migrate=url.startswith("sqlite")) as store:
-        _announce(host, listening.getsockname()[1], guarded=service.token is not None)
-        config = uvicorn.Config(
-            create_app(store, service),
-            access_log=False,  # costs 35 % of the requests a second
-            log_level=log_level,
-            server_header=False,
-            headers=[("EdgeLUT-Version", __version__)],
-            timeout_graceful_shutdown=10,
-        )
-        _end_cleanly()
-        uvicorn.Server(config).run(sockets=[listening])
+        guarded = require_token_off_loopback(host, from_environment(), store.has_tokens)
+        application = create_app(store, guarded, Jobs(store, Engine(store)))
+        service: Service = application.state.service
+        service.start()  # here, where an error is one line
+        try:
+            _announce(host, listening.getsockname()[1], guarded=guarded.token is not None or store.has_tokens())
+            _end_cleanly()
+            _server(application, log_level).run(sockets=[listening])
+        finally:
+            service.close()
+
+
+def _server(application: FastAPI, log_level: str) -> uvicorn.Server:
+    """Return a server that ends what waits for long before it waits for it."""
+    import uvicorn
+
+    from edgelut import __version__
+
+    class Server(uvicorn.Server):
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            application.state.service.end()
+            await super().shutdown(sockets)
+
+    config = uvicorn.Config(
+        application,
+        access_log=False,  # costs 35 % of the requests a second
+        log_level=log_level,
+        server_header=False,
+        headers=[("EdgeLUT-Version", __version__)],
+        timeout_graceful_shutdown=10,
+    )
+    return Server(config)
 
 
 def _listen(host: str, port: int) -> socket.socket:

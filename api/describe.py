@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -13,12 +14,14 @@ from edgelut import wire
 from edgelut.blocks import MB3D, MB4D
 from edgelut.check import Conditions, Doubtful, TableCheck
 from edgelut.efficientformer import CONFIGS, network
+from edgelut.jobs import Claim, Job, Mark, NewToken, Pulse, Standing, TokenInfo, Welcome
 from edgelut.notation import format_blocks
 from edgelut.quality import NetworkLatency, PartLatency, Quality
 from edgelut.query import BlockListing
 from edgelut.types import Entry, Latency, Params, Run, Target
 
-from . import bodies
+from . import bodies, job_bodies
+from .auth import OPEN, declared
 from .problems import MEDIA_TYPE, STATUS, TYPE
 
 REF = "#/components/schemas/{name}"
@@ -41,6 +44,33 @@ TYPES = (
     bodies.ChecksOut,
     bodies.HealthOut,
     bodies.IndexOut,
+    job_bodies.JobIn,
+    Job,
+    job_bodies.JobsOut,
+    job_bodies.PointsOut,
+    job_bodies.JobRunsOut,
+    job_bodies.LogOut,
+    job_bodies.AnnouncementIn,
+    Welcome,
+    job_bodies.PulseIn,
+    Pulse,
+    job_bodies.ClaimIn,
+    Claim,
+    job_bodies.AgentsOut,
+    job_bodies.FleetOut,
+    job_bodies.BatchRunsIn,
+    job_bodies.BatchEntriesIn,
+    job_bodies.BatchClosedIn,
+    job_bodies.BatchArtifactsIn,
+    job_bodies.BatchProgressIn,
+    job_bodies.FinishIn,
+    Standing,
+    Mark,
+    job_bodies.MarksOut,
+    job_bodies.TokenIn,
+    NewToken,
+    TokenInfo,
+    job_bodies.TokensOut,
 )
 
 
@@ -48,23 +78,32 @@ def endpoint(
     type_: type[Any],
     example: Any,
     *problems: str,
+    scope: str = "read",
+    status: int = 200,
     takes: Any = None,
     sends: Any = None,
     parameters: Sequence[dict[str, Any]] = (),
+    responses: Mapping[int, dict[str, Any]] = MappingProxyType({}),
     open_to_all: bool = False,
 ) -> dict[str, Any]:
-    """Return the arguments of a route's decorator: its answer, the problems it may answer, and what it takes."""
-    described: dict[str, Any] = {
-        "response_class": Response,
-        "response_model": None,
-        "responses": {200: content(type_, example), **refusals(*problems, open_to_all=open_to_all)},
-    }
+    """Return the arguments of a route's decorator: the scope it needs, its answer, its problems, and what it takes.
+
+    `responses` are other answers than the good one and problems.
+    """
+    refused = refusals(*problems, open_to_all=open_to_all)
+    extra: dict[str, Any] = {"security": OPEN if open_to_all else declared(scope)}
     if takes is not None:
         body = {"application/json": {"schema": schema(takes), "example": wire.dump(sends)}}
-        described["openapi_extra"] = {"requestBody": {"required": True, "content": body}}
+        extra["requestBody"] = {"required": True, "content": body}
     if parameters:
-        described["openapi_extra"] = {"parameters": list(parameters)}
-    return described
+        extra["parameters"] = list(parameters)
+    return {
+        "response_class": Response,
+        "response_model": None,
+        "status_code": status,
+        "responses": {status: content(type_, example), **responses, **refused},
+        "openapi_extra": extra,
+    }
 
 
 def content(type_: type[Any], example: Any) -> dict[str, Any]:
@@ -76,7 +115,7 @@ def content(type_: type[Any], example: Any) -> dict[str, Any]:
 def refusals(*names: str, open_to_all: bool = False) -> dict[int | str, dict[str, Any]]:
     """Return the descriptions of problems by status; those that every endpoint may answer are added."""
     by_status: dict[int | str, list[str]] = {}
-    for name in (*names, "internal") if open_to_all else (*names, "unauthorized", "internal"):
+    for name in (*names, "internal") if open_to_all else (*names, "unauthorized", "forbidden", "internal"):
         by_status.setdefault(STATUS[name][0], []).append(name)
     return {status: _refusal(names) for status, names in sorted(by_status.items(), key=lambda item: str(item[0]))}
 
@@ -136,11 +175,14 @@ PROBLEM: dict[str, Any] = {
         },
         "commands": {"type": "array", "items": {"type": "string"}},
         "limit_bytes": {"type": "integer"},
+        "needs": {"type": "string", "description": "The scope that a token must have"},
+        "has": {"type": "array", "items": {"type": "string"}, "description": "The scopes that the token has"},
     },
     "required": ["type", "title", "status", "detail"],
 }
 DETAILS = {
-    "unauthorized": "send the header 'Authorization: Bearer <token>' with the service's EDGELUT_TOKEN",
+    "unauthorized": "send the header 'Authorization: Bearer <token>' with a token of this service that is valid",
+    "forbidden": "this needs a token with the scope submit; the token 'reader' has read",
     "no-match": "no row of MB3D has width 225; the nearest widths with rows: 224, 232, 216",
     "unknown-name": "no device 'pixel-9' in the table; there are host, null",
     "empty-table": "the table is empty; fill it with 'edgelut profile'",
@@ -148,6 +190,14 @@ DETAILS = {
     "'edgelut profile efficientformer-l1 --device host --runtime onnxruntime-cpu --precision fp32 --threads 1' measures them",
     "no-such-entry": "there is no entry 7",
     "no-such-run": "there is no run 7",
+    "no-such-job": "there is no job 7f3a; GET /jobs lists them",
+    "no-such-batch": "there is no batch b41c",
+    "no-baseline": "no job 'nightly' with branch=main has ended before; run one without a baseline first",
+    "no-such-mark": "there is no mark 'v1'; GET /marks lists them",
+    "no-such-token": "there is no token 'ci'; GET /tokens lists them",
+    "conflict": "the idempotency key was used with another request before; give this one another key",
+    "protocol": "the agent speaks protocol 1 and the service 2; upgrade the agent: pip install -U edgelut-service",
+    "session": "the agent 'lab' is not known by that session; announce it again",
     "too-large": "a body may have 16,777,216 bytes; send fewer rows at once",
     "invalid": "width must be a whole number from 1 to 2147483647, not 'wide'",
     "internal": "the service failed on this request; the reason is in its log",

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from edgelut import __version__
 
 from . import bodies, describe
+from .auth import declared
 from .parameters import MOST_ROWS, NAMES, NUMBERS, PARAM
 
 if TYPE_CHECKING:
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     "How long will this block take on that device? Every refusal is application/problem+json and says what there is. "
     "A search loop asks POST /latency/batch or a snapshot, never one GET a block."
+)
+TOKEN = (
+    "A token with the scope that the operation lists; submit and agent include read, and admin includes all. A service on "
+    "loopback that has no token at all needs none."
 )
 _ABOUT = {
     "block": ("Kind of block", "MB3D"),
@@ -40,12 +45,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     found = get_openapi(title="EdgeLUT", version=__version__, description=DESCRIPTION, routes=app.routes)
     found["paths"] = {"/latency": {"get": latency()}, **found["paths"]}
     found.setdefault("components", {})["schemas"] = describe.components()
-    found["components"]["securitySchemes"] = {
-        "token": {"type": "http", "scheme": "bearer", "description": "EDGELUT_TOKEN, where the service has one"}
-    }
-    for path, operations in found["paths"].items():
-        for operation in operations.values():
-            operation["security"] = [{}] if path == "/healthz" else [{"token": []}, {}]
+    found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer", "description": TOKEN}}
     return cast("dict[str, Any]", json.loads(json.dumps(found)))
 
 
@@ -62,6 +62,7 @@ def latency() -> dict[str, Any]:
         "batch and target. Names match whatever their case. Each row says its kind (measured, interpolated, ...) and its "
         "doubts; none = stable.",
         "operationId": "get_latency",
+        "security": declared("read"),
         "parameters": [*(parameter(name) for name in (*NAMES, *NUMBERS)), *_paging(), _block_parameter()],
         "responses": {str(status): response for status, response in responses.items()},
     }

@@ -19,7 +19,7 @@ NUMBERS = ("width", "width_out", "resolution", "batch", "threads")
 MOST_ROWS = 1000
 PARAM = "param."
 ACCEPTED = (*NAMES, *NUMBERS, "limit", "cursor", f"{PARAM}<name>")
-_WHOLE = re.compile(r"[0-9]{1,10}", re.ASCII)
+_WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LONGEST = {"cursor": 4000}  # a name may have 200 characters, and a cursor holds one in base64
 
 
@@ -27,7 +27,7 @@ def parse_query(raw: bytes) -> Query:
     """Return what a query string asks; raise the 422 problem for an unknown or repeated name and a malformed value."""
     given: dict[str, Any] = {}
     params: dict[str, Any] = {}
-    for name, text in _pairs(raw):
+    for name, text in pairs(raw):
         if name in given or name in params:
             raise Problem("invalid", f"{name} is given twice; give it once")
         if name.startswith(PARAM) and len(name) > len(PARAM):
@@ -37,7 +37,8 @@ def parse_query(raw: bytes) -> Query:
     return Query(**given, params=Params({name[len(PARAM) :]: value for name, value in params.items()}))
 
 
-def _pairs(raw: bytes) -> list[tuple[str, str]]:
+def pairs(raw: bytes) -> list[tuple[str, str]]:
+    """Return the names and texts of a query string; raise the 422 problem where it cannot be read."""
     try:
         return parse_qsl(raw.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=50)
     except ValueError:  # UnicodeDecodeError and too many fields alike
@@ -46,23 +47,25 @@ def _pairs(raw: bytes) -> list[tuple[str, str]]:
 
 def _checked(name: str, text: str) -> str | int:
     if name in NAMES or name == "cursor":
-        return _text(name, text)
+        return text_of(name, text)
     if name in NUMBERS:
-        return _whole(name, text, SMALL)
+        return whole_of(name, text, SMALL)
     if name == "limit":
-        return _whole(name, text, MOST_ROWS)
+        return whole_of(name, text, MOST_ROWS)
     detail = f"there is no query parameter {_short(name)!r}; there are {', '.join(ACCEPTED)}"
     raise Problem("invalid", detail, members={"known": list(ACCEPTED)})
 
 
-def _whole(name: str, text: str, most: int) -> int:
-    number = int(text) if _WHOLE.fullmatch(text) else 0
-    if not 1 <= number <= most:
-        raise Problem("invalid", f"{name} must be a whole number from 1 to {most}, not {_short(text)!r}")
+def whole_of(name: str, text: str, most: int, least: int = 1) -> int:
+    """Return a whole number within bounds, or raise the 422 problem that names them."""
+    number = int(text) if _WHOLE.fullmatch(text) else -1
+    if not least <= number <= most:
+        raise Problem("invalid", f"{name} must be a whole number from {least} to {most}, not {_short(text)!r}")
     return number
 
 
-def _text(name: str, text: str) -> str:
+def text_of(name: str, text: str) -> str:
+    """Return a text of 1 to 200 printable characters (a cursor of GET /latency may have more), or raise the 422 problem."""
     longest = _LONGEST.get(name, 200)
     if not text or len(text) > longest or not text.isprintable():
         raise Problem("invalid", f"{name} must be 1 to {longest} printable characters, not {_short(text)!r}")
@@ -75,11 +78,11 @@ def _value(name: str, text: str) -> str | int | float:
         value: str | int | float = msgspec.json.decode(text, type=Value)
     except msgspec.ValidationError as error:
         if text in ("true", "false", "null") or text[:1] in "[{":
-            return _text(name, text)
+            return text_of(name, text)
         raise Problem("invalid", f"{name} must be a text or a number: {error}") from None
     except msgspec.DecodeError:
-        return _text(name, text)
-    return value if not isinstance(value, str) else _text(name, value)
+        return text_of(name, text)
+    return value if not isinstance(value, str) else text_of(name, value)
 
 
 def _short(text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import http
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -14,20 +15,29 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgelut.errors import InvalidSpec, LatencyNotFound, StorageError
+from edgelut.errors import Conflict, Forbidden, InvalidSpec, LatencyNotFound, StorageError
 
 TYPE = "urn:problem-type:edgelut:"
 MEDIA_TYPE = "application/problem+json"
 STATUS: Mapping[str, tuple[int, str]] = {
     "unauthorized": (401, "A token is needed"),
+    "forbidden": (403, "The token may not do that"),
     "no-match": (404, "Nothing matches"),
     "unknown-name": (404, "There is no such name"),
     "empty-table": (404, "The table is empty"),
     "incomplete-network": (404, "The table lacks rows of the network"),
     "no-such-entry": (404, "There is no such entry"),
     "no-such-run": (404, "There is no such run"),
+    "no-such-job": (404, "There is no such job"),
+    "no-such-batch": (404, "There is no such batch"),
+    "no-baseline": (404, "There is nothing to compare with"),
+    "no-such-mark": (404, "There is no such mark"),
+    "no-such-token": (404, "There is no such token"),
     "no-such-path": (404, "There is no such path"),
     "method": (405, "This path does not take that method"),
+    "conflict": (409, "That is taken, or was asked otherwise before"),
+    "protocol": (409, "Agent and service speak different protocols"),
+    "session": (409, "The agent's session is not known"),
     "too-large": (413, "The body is too large"),
     "invalid": (422, "The request is malformed"),
     "internal": (500, "The service failed"),
@@ -66,10 +76,21 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, lambda _, error: _of(error).response())
     app.add_exception_handler(InvalidSpec, lambda _, error: Problem("invalid", str(error)).response())
     app.add_exception_handler(LatencyNotFound, lambda _, error: Problem("no-such-entry", str(error)).response())
+    app.add_exception_handler(Conflict, _conflict)
+    app.add_exception_handler(Forbidden, lambda _, error: Problem("forbidden", str(error)).response())
     app.add_exception_handler(StorageError, _storage)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _internal)
+
+
+@contextmanager
+def missing(name: str) -> Iterator[None]:
+    """Answer what is not there with that problem."""
+    try:
+        yield
+    except LatencyNotFound as error:
+        raise Problem(name, str(error)) from error
 
 
 def storage(error: StorageError, **members: Any) -> Problem:
@@ -87,6 +108,11 @@ def _of(error: Exception) -> Problem:
 def _storage(_: Request, error: Exception) -> Response:
     assert isinstance(error, StorageError)
     return storage(error).response()
+
+
+def _conflict(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Conflict)
+    return Problem(error.problem, str(error)).response()
 
 
 def _validation(_: Request, error: Exception) -> Response:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from edgelut.errors import InvalidSpec
 
@@ -18,6 +18,8 @@ class Settings:
     body_bytes: int = 16 * 2**20  # 10,000 entries are about 8 MB
     batch: int = 10_000  # specs or entries in one request
     threads: int = 4  # that talk to the database; more only wait for each other
+    job_threads: int = 8  # that do so for agents and jobs: writers, who wait for each other
+    guarded: bool = False  # a token is needed even where none is known, as on an address that others can reach
 
     def __post_init__(self) -> None:
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and " " not in self.token):
@@ -31,13 +33,19 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Settings:
     return Settings(token=environment.get("EDGELUT_TOKEN") or None)
 
 
-def require_token_off_loopback(host: str, settings: Settings) -> None:
-    """Raise InvalidSpec for an address that others can reach where no token guards the table."""
-    if settings.token is None and not is_loopback(host):
+def require_token_off_loopback(host: str, settings: Settings, has_tokens: Callable[[], bool]) -> Settings:
+    """Return the settings, guarded for an address that others can reach; raise InvalidSpec where no token guards that.
+
+    `has_tokens` says whether the database has any, and is asked only where the environment has none.
+    """
+    if is_loopback(host):
+        return settings
+    if settings.token is None and not has_tokens():
         raise InvalidSpec(
-            f"{host} can be reached by others and no token is set; "
-            "type EDGELUT_TOKEN=$(openssl rand -hex 32) before the command, or keep --host 127.0.0.1"
+            f"{host} can be reached by others and no token is set; type EDGELUT_TOKEN=$(openssl rand -hex 32) before the "
+            "command, make one that is stored ('edgelut db token NAME --scope admin'), or keep --host 127.0.0.1"
         )
+    return replace(settings, guarded=True)
 
 
 def is_loopback(host: str) -> bool:

@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
+from api.auth import Guarded
 from api.deps import Service, ServiceDep, answer
 from edgelut import wire
 from edgelut.quality import qualities
@@ -15,7 +16,7 @@ from edgelut.query import BlockListing
 from edgelut.sequences import REFERENCE, SEQUENCES
 from edgelut.types import Target
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], route_class=Guarded)
 
 
 @router.get(

@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from api import bodies, describe
 from api.advice import explain
+from api.auth import Guarded
 from api.deps import Service, ServiceDep
 from api.openapi import parameter
 from api.parameters import parse_query
@@ -19,7 +20,7 @@ from edgelut.check import check
 from edgelut.query import Query
 from edgelut.types import Entry
 
-router = APIRouter(tags=["catalogue"])
+router = APIRouter(tags=["catalogue"], route_class=Guarded)
 FILTERS = ("device", "runtime", "precision", "threads", "unit")
 PAGE, MOST_ROWS = 1000, 10_000
 

@@ -6,13 +6,14 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
+from api.auth import Guarded
 from api.deps import Body, RowId, Service, ServiceDep, answer
 from api.problems import Problem
 from edgelut import wire
 from edgelut.errors import LatencyNotFound
 from edgelut.query import Row
 
-router = APIRouter(tags=["entries"])
+router = APIRouter(tags=["entries"], route_class=Guarded)
 
 
 @router.put(
@@ -24,6 +25,7 @@ router = APIRouter(tags=["entries"])
         "too-large",
         "invalid",
         "storage",
+        scope="submit",
         takes=bodies.EntriesIn,
         sends=[describe.ENTRY],
     ),

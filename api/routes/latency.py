@@ -8,12 +8,13 @@ from starlette.responses import Response
 
 from api import bodies, describe
 from api.advice import explain
+from api.auth import Guarded
 from api.deps import Body, Service, ServiceDep, answer
 from api.parameters import parse_query
 from edgelut import wire
 from edgelut.query import Query
 
-router = APIRouter(tags=["latency"])
+router = APIRouter(tags=["latency"], route_class=Guarded)
 
 
 async def get_latency(request: Request) -> Response:

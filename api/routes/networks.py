@@ -8,6 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
+from api.auth import Guarded
 from api.deps import Body, Service, ServiceDep, answer
 from api.problems import Problem
 from edgelut import wire
@@ -20,7 +21,7 @@ from edgelut.quality import NetworkLatency, Quality, estimate, network_latency, 
 from edgelut.sequences import label
 from edgelut.types import NetworkSpec, Target
 
-router = APIRouter(tags=["networks"])
+router = APIRouter(tags=["networks"], route_class=Guarded)
 
 
 @router.get(

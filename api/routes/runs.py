@@ -6,11 +6,12 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
+from api.auth import Guarded
 from api.deps import RowId, ServiceDep, answer
 from api.problems import Problem
 from edgelut.errors import LatencyNotFound
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(tags=["runs"], route_class=Guarded)
 
 
 @router.get(

@@ -6,12 +6,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from api import bodies, describe
+from api.auth import Guarded
 from api.deps import ServiceDep, answer
 from api.problems import storage
 from edgelut import __version__
 from edgelut.errors import StorageError
 
-router = APIRouter(tags=["service"])
+router = APIRouter(tags=["service"], route_class=Guarded)
 
 LINKS = {
     "latency": "/latency?block=MB3D&width=224",

@@ -32,9 +32,9 @@ OnEvent = Callable[[JobEvent], object]
 class HttpJobs:
     """The jobs of a service. Close it, or use it in a `with` block; safe for threads.
 
-    Every call is bounded in time and may safely be sent twice. A refusal is raised as `InvalidSpec`, `Conflict` or
-    `ServiceError`, with the service's own words and the problem's name in `problem` (`no-such-job`, `forbidden`, ...). The
-    token is in no message and no repr.
+    Every call is bounded in time and may safely be sent twice. A refusal is raised with the service's own words:
+    LatencyNotFound for a job, mark or token that is not there, InvalidSpec for what cannot be asked, Conflict, Forbidden for
+    a scope that the token lacks, else ServiceError. The token is in no message and no repr.
 
     `timeout` is in seconds for connecting and for each wait for bytes; `patience_s` is how long a service that was reached
     once may be away before `events` and `wait` give up; `transport` replaces the network in tests.
@@ -66,7 +66,7 @@ class HttpJobs:
         return self._connection.call(Job, "POST", "/jobs", body=request, headers=headers)
 
     def job(self, job_id: str) -> Job:
-        """Return a job; raise ServiceError where there is none."""
+        """Return a job; raise LatencyNotFound where there is none."""
         return self._connection.call(Job, "GET", _path("jobs", job_id))
 
     def jobs(self, *, state: str | None = None, name: str | None = None, limit: int = 50) -> list[Job]:

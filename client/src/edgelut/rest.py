@@ -11,9 +11,9 @@ from typing import Any, Self, TypeVar
 import httpx
 import msgspec
 
-from . import errors, wire
+from . import wire
 from .compose import IncompleteNetwork
-from .errors import EdgelutError, InvalidSpec, LatencyNotFound, ServiceError
+from .errors import Conflict, EdgelutError, Forbidden, InvalidSpec, LatencyNotFound, ServiceError
 from .types import BlockSpec
 
 PROBLEM = "urn:problem-type:edgelut:"
@@ -27,8 +27,8 @@ class Connection:
     """Connections to one service. Close it, or use it in a `with` block; safe for threads.
 
     Every call is bounded in time and may safely be sent twice, so each is tried again on a lost connection and on a busy
-    service. A refusal is raised as LatencyNotFound, InvalidSpec, Conflict or ServiceError with the service's own words;
-    ServiceError has the problem's name in `problem`.
+    service. A refusal is raised as LatencyNotFound, InvalidSpec, Conflict, Forbidden or ServiceError with the service's own
+    words; Conflict and ServiceError have the problem's name in `problem`.
 
     `timeout` is in seconds for connecting and for each wait for bytes; `transport` replaces the network in tests.
     """
@@ -128,9 +128,10 @@ class Connection:
         detail = self._hide(problem.detail or problem.title or f"status {response.status_code}")
         if problem.type == f"{PROBLEM}incomplete-network":
             return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
-        if problem.type in _RAISED:
-            return _RAISED[problem.type](detail)
-        return ServiceError(f"{self.url}: {detail}", problem=problem.type.removeprefix(PROBLEM))
+        name = problem.type.removeprefix(PROBLEM) if problem.type.startswith(PROBLEM) else ""
+        if name in CONFLICTS:
+            return Conflict(detail, problem=name)
+        return _RAISED[name](detail) if name in _RAISED else ServiceError(f"{self.url}: {detail}", problem=name)
 
     def _hide(self, text: str) -> str:
         return text.replace(self._token, "***") if self._token else text
@@ -154,14 +155,20 @@ class Connection:
             raise self._unreachable(error) from None
 
 
+CONFLICTS = ("conflict", "session", "protocol")
 _RAISED: Mapping[str, type[EdgelutError]] = {
-    f"{PROBLEM}conflict": getattr(errors, "Conflict", ServiceError),
-    f"{PROBLEM}no-match": LatencyNotFound,
-    f"{PROBLEM}no-such-entry": LatencyNotFound,
-    f"{PROBLEM}unknown-name": LatencyNotFound,
-    f"{PROBLEM}empty-table": LatencyNotFound,
-    f"{PROBLEM}invalid": InvalidSpec,
-    f"{PROBLEM}too-large": InvalidSpec,
+    "no-match": LatencyNotFound,
+    "no-such-entry": LatencyNotFound,
+    "no-such-job": LatencyNotFound,
+    "no-such-batch": LatencyNotFound,
+    "no-such-mark": LatencyNotFound,
+    "no-such-token": LatencyNotFound,
+    "no-baseline": LatencyNotFound,
+    "unknown-name": LatencyNotFound,
+    "empty-table": LatencyNotFound,
+    "forbidden": Forbidden,
+    "invalid": InvalidSpec,
+    "too-large": InvalidSpec,
 }
 
 
