@@ -1,31 +1,40 @@
-"""The regression gate: from the runs of a new and an old artifact of each row to a verdict on the build; pure arithmetic."""
+"""The regression gate: from the runs of a new and an old artifact of each row to a verdict on the build; pure arithmetic.
+
+A row is slower where its ratio, less the factor that all rows share, lies above the declared tolerance by more than chance
+explains; the share of false ones among all that are called slower is controlled. One session only names suspects; `confirm`
+asks a second one, in new processes. docs/gate.md says why each step is there, and what it cannot tell.
+"""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 
+from .ratios import Ratio, apart, interleaved
 from .significance import q_values, student_quantile, student_tail
 from .types import BlockSpec, Run, Target
 
-Floats = npt.NDArray[np.float64]
 RowOutcome: TypeAlias = Literal["regression", "improvement", "unchanged", "unclear", "new", "doubtful"]
 Outcome: TypeAlias = Literal["passed", "regression", "unclear"]
+Key: TypeAlias = tuple[BlockSpec, Target]
+
+ENOUGH = 5  # other rows, before the median of their ratios is taken for what all share
+BELIEVED = 8.0  # degrees of freedom that the error of all rows counts against a row's own generations
+INTERVAL = 0.95
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One row of a build: the runs of its new artifact and of the one that it is compared with.
 
-    `interleaved`: both were timed in the same rounds on one device (`profiler.paired`); otherwise the baseline's runs are of an
-    earlier session. `pinned`: a reference network, which shows what slowed down everything. `doubts` are what speaks against the
-    row; a row that has any cannot fail a build. No baseline runs: the row is new.
+    `interleaved`: both were timed in the same rounds on one device (`profiler.paired`); otherwise the baseline's runs are of
+    earlier sessions, one or several. `pinned`: a reference network, which shows what slowed down everything. `doubts` are what
+    speaks against the row; a row that has any cannot fail a build. No baseline runs: the row is new. `tolerance` is the row's
+    own, where it has one.
     """
 
     spec: BlockSpec
@@ -35,6 +44,7 @@ class Pair:
     interleaved: bool = True
     pinned: bool = False
     doubts: tuple[str, ...] = ()
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("new", "baseline", "doubts"):
@@ -43,20 +53,25 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class GatePolicy:
-    """What is declared before the measuring. Slowdowns are relative: 0.05 = 5 %."""
+    """What is declared before the measuring. Slowdowns and errors are relative: 0.05 = 5 %."""
 
     tolerance: float = 0.05  # a slowdown up to this is accepted
     fdr: float = 0.05  # of the rows that are called slower, the share that may be wrong
+    suspicion: float = 0.25  # chance below which a row is measured again; generous, for the second session decides
+    again: float = 0.05  # chance that the second session alone must be below
     excluded: float = 0.10  # a row is `unchanged` where a slowdown of this size is ruled out, else `unclear`
+    process_error: float = 0.01  # by which a row moves between two processes, at the least
+    session_error: float = 0.03  # by which a row moves between two sessions, where they are not interleaved
+    judged: float = 0.5  # the share of rows that must be judged for a build to pass
 
 
 @dataclass(frozen=True, slots=True)
 class RowVerdict:
     """What came of one row. `ratio` is new over old (1.1 = 10 % slower) with a 95 % interval from `low` to `high`.
 
-    The common factor is removed from all three, save for a pinned network's. `p_value` is one-sided, for "slower than the
-    tolerance"; `q_value` is corrected for the number of rows. All five are NaN where there is nothing to compare. `logs` holds
-    the log ratio of each generation of worker processes: what a second session is combined by.
+    The factor `common` is removed from all three; it is 1 where nothing was removed, as from a pinned network. `p_value` is
+    one-sided, for "slower than `tolerance`"; `q_value` is corrected for the number of rows. All five are NaN where there is
+    nothing to compare. `error`, `shared` and `freedom` are those of the logarithm of the ratio (`edgelut.ratios.Ratio`).
     """
 
     spec: BlockSpec
@@ -70,15 +85,25 @@ class RowVerdict:
     reason: str = ""
     interleaved: bool = True
     pinned: bool = False
-    logs: tuple[float, ...] = ()
+    tolerance: float = 0.05
+    common: float = 1.0
+    error: float = math.nan
+    shared: float = 0.0
+    freedom: float = math.inf
+
+    @property
+    def key(self) -> Key:
+        """What the row is of."""
+        return self.spec, self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What came of a build.
 
-    `common` is the factor that all rows shared and that was removed from them. `uniform` is the slowest pinned network, None
-    where there is none. `suspects` are the rows (pinned ones too) to be measured in a second session: `confirm` decides.
+    `common` is the factor that rows shared and that was removed from them; of several targets, the one furthest from 1.
+    `uniform` is the slowest pinned network, None where there is none. `suspects` are the rows, pinned ones too, to be measured
+    in a second session, together with some others that tell the common factor there; `confirm` then decides.
     """
 
     rows: tuple[RowVerdict, ...]
@@ -88,107 +113,218 @@ class Verdict:
     suspects: tuple[RowVerdict, ...] = ()
     reason: str = ""
     policy: GatePolicy = field(default_factory=GatePolicy)
+    hidden: str = ""  # what was removed as common though no pinned network shows it, in words
 
 
 def judge(pairs: Sequence[Pair], policy: GatePolicy | None = None) -> Verdict:
-    """Return what one session says. Rows that it calls slower are suspects, to be measured again in new processes."""
+    """Return what one session says."""
     policy = policy or GatePolicy()
-    logs = [_generation_logs(pair) for pair in pairs]
-    factors = _common(pairs, logs)
-    rows = []
-    for pair, own in zip(pairs, logs, strict=True):
-        others = [value for other, value in zip(pairs, logs, strict=True) if other is not pair]
-        shift = 0.0 if pair.pinned else _common([p for p in pairs if p is not pair], others)
-        rows.append(_row(pair, own - shift, policy))
-    return _verdict(rows, factors, policy)
+    ratios = _with_spread({index: _ratio(pair, policy) for index, pair in enumerate(pairs)})
+    rows = [_row(pair, ratios[index], *_others(index, pairs, ratios), policy) for index, pair in enumerate(pairs)]
+    return _verdict(rows, policy, _hidden(pairs, ratios, policy))
 
 
 def confirm(first: Verdict, second: Verdict) -> Verdict:
-    """Return the verdict of both sessions together: a suspect counts only where the second session finds it again."""
-    again = {(row.spec, row.target): row for row in second.rows}
-    rows = []
-    for row in first.rows:
-        other = again.get((row.spec, row.target))
-        if row.outcome != "regression" or other is None:
-            rows.append(row)
-        elif other.outcome == "regression":
-            rows.append(row)
-        else:
-            rows.append(replace(row, outcome="unchanged", reason="not found again by a second session"))
-    return replace(_verdict(rows, math.log(first.common), first.policy), suspects=())
+    """Return the verdict of both sessions together.
+
+    A suspect is a regression only where both sessions together say so and the second one, whose processes are new, says so by
+    itself too. One that was not measured again is unclear.
+    """
+    again = {row.key: row for row in second.rows}
+    suspects = {row.key for row in first.suspects}
+    rows = [_combined(row, again.get(row.key), first.policy) if row.key in suspects else row for row in first.rows]
+    held = {row.key for row in rows if row.key in suspects and _is_found(again.get(row.key), first.policy)}
+    verdict = _verdict(rows, first.policy, first.hidden, {key for key in suspects if key not in held})
+    return replace(verdict, suspects=())
 
 
-def _generation_logs(pair: Pair) -> Floats:
-    """Return the log ratio of each generation of processes."""
-    old = {(run.round): run for run in pair.baseline}
-    by: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for run in pair.new:
-        other = old.get(run.round)
-        if other is not None:
-            by[run.process, other.process].append(math.log(_p10(run) / _p10(other)))
-    return np.asarray([float(np.mean(values)) for values in by.values()])
+def _ratio(pair: Pair, policy: GatePolicy) -> Ratio | None:
+    if pair.interleaved:
+        return interleaved(pair.new, pair.baseline, policy.process_error)
+    return apart(pair.new, pair.baseline, policy.session_error)
 
 
-def _p10(run: Run) -> float:
-    raw = run.cpu_ns if run.target.threads == 1 and run.cpu_ns else run.wall_ns
-    return float(np.quantile(np.asarray(raw, dtype=np.float64) / run.inner, 0.1))
+def _with_spread(ratios: Mapping[int, Ratio | None]) -> dict[int, Ratio | None]:
+    """Return ratios whose errors are no smaller than what the generations show.
+
+    Three generations tell little of one row, but those of all rows together do, as variances of many genes are moderated in
+    limma (Smyth 2004): each row's error is that of all, and gives way to its own by 2 parts in 10.
+    """
+    shares = {
+        index: (ratio.spread / ratio.error) ** 2
+        for index, ratio in ratios.items()
+        if ratio is not None and ratio.generations > 1 and ratio.error > 0
+    }
+    if not shares:
+        return dict(ratios)
+    common = max(1.0, float(np.mean(list(shares.values()))))
+    found = dict(ratios)
+    for index, share in shares.items():
+        ratio = ratios[index]
+        assert ratio is not None
+        own = ratio.generations - 1
+        factor = (BELIEVED * common + own * share) / (BELIEVED + own)
+        found[index] = replace(ratio, error=ratio.error * math.sqrt(max(factor, 1.0)))
+    return found
 
 
-def _common(pairs: Sequence[Pair], logs: Sequence[Floats]) -> float:
-    values = [float(value.mean()) for pair, value in zip(pairs, logs, strict=True) if len(value) and not pair.pinned]
-    return float(np.median(values)) if values else 0.0
+def _others(index: int, pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None]) -> tuple[float, float]:
+    """Return the log of the factor that the other rows of a target share, with its error; 0 where they are too few.
+
+    The row itself has no say in it, and of five others two may have changed: the median does not follow them.
+    """
+    pair = pairs[index]
+    if pair.pinned:
+        return 0.0, 0.0
+    logs = [
+        ratio.log
+        for other, ratio in ratios.items()
+        if other != index and ratio is not None and _shares(pair, pairs[other])
+    ]
+    if len(logs) < ENOUGH:
+        return 0.0, 0.0
+    centre = float(np.median(logs))
+    spread = 1.4826 * float(np.median(np.abs(np.asarray(logs) - centre)))
+    return centre, 1.2533 * spread / math.sqrt(len(logs))
 
 
-def _row(pair: Pair, logs: Floats, policy: GatePolicy) -> RowVerdict:
+def _shares(pair: Pair, other: Pair) -> bool:
+    return not other.pinned and (other.target, other.interleaved) == (pair.target, pair.interleaved)
+
+
+def _row(pair: Pair, ratio: Ratio | None, common: float, common_error: float, policy: GatePolicy) -> RowVerdict:
+    tolerance = policy.tolerance if pair.tolerance is None else pair.tolerance
     nan = math.nan
-    if not len(logs):
+    if ratio is None:
+        outcome: RowOutcome = "new" if not pair.baseline else "doubtful"
+        reason = "nothing to compare with" if not pair.baseline else "no round has both sides"
+        if not pair.new:
+            outcome, reason = "doubtful", "not measured"
+        said = "; ".join((reason, *pair.doubts))
         return RowVerdict(
-            pair.spec,
-            pair.target,
-            nan,
-            nan,
-            nan,
-            nan,
-            nan,
-            "new",
-            "nothing to compare with",
-            pair.interleaved,
-            pair.pinned,
+            pair.spec, pair.target, nan, nan, nan, nan, nan, outcome, said, pair.interleaved, pair.pinned, tolerance
         )
-    n = len(logs)
-    error = max(float(logs.std(ddof=1)) if n > 1 else 0.03, 0.01) / math.sqrt(n)
-    centre, freedom = float(logs.mean()), max(n - 1, 3)
-    wide = student_quantile(0.025, freedom) * error
-    p = student_tail((centre - math.log1p(policy.tolerance)) / error, freedom)
-    return RowVerdict(
+    doubts = (*pair.doubts, *ratio.doubts)
+    row = RowVerdict(
         pair.spec,
         pair.target,
-        math.exp(centre),
-        math.exp(centre - wide),
-        math.exp(centre + wide),
-        p,
-        p,
-        "doubtful" if pair.doubts else "unchanged",
-        "; ".join(pair.doubts),
+        nan,
+        nan,
+        nan,
+        nan,
+        nan,
+        "doubtful" if doubts else "unchanged",
+        "; ".join(doubts),
         pair.interleaved,
         pair.pinned,
-        tuple(map(float, logs)),
+        tolerance,
+        math.exp(common),
+        math.hypot(ratio.error, common_error),
+        ratio.shared,
+        ratio.freedom,
     )
+    return _at(row, ratio.log - common)
 
 
-def _verdict(rows: Sequence[RowVerdict], common: float, policy: GatePolicy) -> Verdict:
-    judged = [row for row in rows if row.outcome not in ("new", "doubtful")]
-    q = dict(zip(map(id, judged), q_values([row.p_value for row in judged]), strict=True))
-    done = []
-    for row in rows:
-        outcome = row.outcome
-        if id(row) in q:
-            outcome = (
-                "regression" if q[id(row)] <= policy.fdr else "unclear" if row.high > 1 + policy.excluded else outcome
-            )
-        done.append(replace(row, outcome=outcome, q_value=q.get(id(row), math.nan)))
-    pinned = [row for row in done if row.pinned]
-    suspects = tuple(row for row in done if row.outcome == "regression")
-    outcome_: Outcome = "regression" if suspects else "passed" if judged else "unclear"
-    uniform = max(pinned, key=lambda row: row.ratio, default=None)
-    return Verdict(tuple(done), math.exp(common), uniform, outcome_, suspects, "", policy)
+def _at(row: RowVerdict, log: float) -> RowVerdict:
+    """Return the row with ratio, interval and chance for that log ratio and the row's errors."""
+    error = math.hypot(row.error, row.shared)
+    wide = error * student_quantile((1 - INTERVAL) / 2, row.freedom)
+    above = log - math.log1p(row.tolerance)
+    p_value = student_tail(above / error, row.freedom) if error else float(above <= 0)
+    return replace(row, ratio=math.exp(log), low=math.exp(log - wide), high=math.exp(log + wide), p_value=p_value)
+
+
+def _combined(first: RowVerdict, second: RowVerdict | None, policy: GatePolicy) -> RowVerdict:
+    """Return a suspect with the data of both sessions, each weighted by its precision."""
+    if second is None or math.isnan(second.ratio):
+        return replace(first, reason="not measured again")
+    if second.outcome == "doubtful":
+        return replace(first, reason=f"doubtful when it was measured again: {second.reason}")
+    again = math.log(second.ratio)
+    if second.common == 1.0:  # too few rows to tell it there
+        again -= math.log(first.common)
+    one, other = (1 / max(row.error, 1e-9) ** 2 for row in (first, second))
+    log = (one * math.log(first.ratio) + other * again) / (one + other)
+    row = replace(
+        first,
+        error=1 / math.sqrt(one + other),
+        shared=max(first.shared, second.shared),
+        freedom=first.freedom + second.freedom,
+        reason=f"{first.ratio:.3f} in the first session, {math.exp(again):.3f} in the second",
+    )
+    return _at(row, log)
+
+
+def _is_found(second: RowVerdict | None, policy: GatePolicy) -> bool:
+    return second is not None and second.outcome != "doubtful" and second.p_value <= policy.again
+
+
+def _verdict(
+    rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str, lost: Sequence[Key] | set[Key] = ()
+) -> Verdict:
+    """Return the verdict on rows whose chances are known; those of `lost` were not found again."""
+    judged = [index for index, row in enumerate(rows) if row.outcome not in ("new", "doubtful")]
+    slower = dict(zip(judged, q_values([rows[index].p_value for index in judged]), strict=True))
+    faster = dict(zip(judged, q_values([_faster(rows[index]) for index in judged]), strict=True))
+    told = list(rows)
+    for index in judged:
+        row = replace(rows[index], q_value=slower[index])
+        told[index] = _told(row, faster[index], policy, row.key in lost)
+    suspects = tuple(told[index] for index in judged if rows[index].p_value <= policy.suspicion)
+    uniform = max((row for row in told if row.pinned and not math.isnan(row.ratio)), key=_ratio_of, default=None)
+    shared = max((row.common for row in told), key=lambda factor: abs(math.log(factor)), default=1.0)
+    outcome, reason = _outcome(told, policy, hidden)
+    return Verdict(tuple(told), shared, uniform, outcome, suspects, reason, policy, hidden)
+
+
+def _told(row: RowVerdict, faster: float, policy: GatePolicy, lost: bool) -> RowVerdict:
+    if row.q_value <= policy.fdr and not lost:
+        return replace(row, outcome="regression")
+    if faster <= policy.fdr:
+        return replace(row, outcome="improvement")
+    if row.high > 1 + max(policy.excluded, 2 * row.tolerance):
+        return replace(row, outcome="unclear", reason=row.reason or "too uncertain to rule out a slowdown")
+    return replace(row, outcome="unchanged")
+
+
+def _faster(row: RowVerdict) -> float:
+    """Return the chance of such a ratio in a row that is not faster than the tolerance."""
+    error = math.hypot(row.error, row.shared)
+    below = -math.log(row.ratio) - math.log1p(row.tolerance)
+    return student_tail(below / error, row.freedom) if error else float(below <= 0)
+
+
+def _ratio_of(row: RowVerdict) -> float:
+    return row.ratio
+
+
+def _outcome(rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str) -> tuple[Outcome, str]:
+    slower = [row for row in rows if row.outcome == "regression"]
+    if any(row.pinned for row in slower):
+        worst = max(row.ratio for row in slower if row.pinned)
+        return "regression", f"everything is slower: the pinned network takes {worst:.2f} times as long"
+    if slower:
+        return "regression", f"{len(slower)} of {len(rows)} rows are slower than the tolerance allows"
+    if hidden:
+        return "unclear", hidden
+    old = [row for row in rows if row.outcome != "new"]
+    if not old:
+        return "unclear", "there is nothing to compare with"
+    clear = sum(row.outcome in ("unchanged", "improvement") for row in old)
+    if clear < policy.judged * len(old):
+        return "unclear", f"only {clear} of {len(old)} rows could be judged"
+    return "passed", ""
+
+
+def _hidden(pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None], policy: GatePolicy) -> str:
+    """Say what removing the common factor hides where no pinned network shows it; empty where there is nothing."""
+    shown = {pair.target for index, pair in enumerate(pairs) if pair.pinned and ratios[index] is not None}
+    for index, pair in enumerate(pairs):
+        if pair.target in shown or not pair.interleaved or pair.pinned:
+            continue
+        common, error = _others(index, pairs, ratios)
+        if common - 3 * max(error, policy.process_error) > math.log1p(policy.tolerance):
+            factor = math.exp(common)
+            return f"all rows on {pair.target} take {factor:.2f} times as long, and no pinned network says whether it is real"
+    return ""
