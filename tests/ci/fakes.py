@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 
 from edgelut.ci.config import Config, load
 from edgelut.ci.flow import Flow
@@ -15,7 +16,7 @@ from edgelut.ci.progress import Progress
 from edgelut.ci.result import Result
 from edgelut.ci.surroundings import Surroundings
 from edgelut.errors import Conflict, InvalidSpec, LatencyNotFound, ServiceError
-from edgelut.jobs import Baseline, Job, JobCounts, JobEvent, JobPoint, JobRequest
+from edgelut.jobs import Baseline, DeviceInfo, FleetDevice, Job, JobCounts, JobEvent, JobPoint, JobRequest
 from edgelut.plan import Point
 from edgelut.types import BlockSpec, Params, Run, Target
 
@@ -48,6 +49,8 @@ class FakeJobs:
     keys: dict[str, Job] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     comparisons: int = 0
+    late: int = 0  # looks at the fleet until its devices are there
+    looks: int = 0
 
     def submit(self, request: JobRequest, *, key: str = "") -> Job:
         if key in self.keys:
@@ -128,6 +131,11 @@ class FakeJobs:
             all_runs = [run for runs in self.runs_.values() for run in runs]
             found += [run for run in all_runs if earlier.get((run.spec, run.target)) == run.sweep]
         return found
+
+    def fleet(self) -> list[FleetDevice]:
+        self.looks += 1
+        state: Literal["idle", "away"] = "idle" if self.looks > self.late else "away"
+        return [FleetDevice(DeviceInfo(name), "agent", state, START) for name in self.devices]
 
     def cancel(self, job_id: str) -> Job:
         self.cancelled.append(job_id)

@@ -289,3 +289,14 @@ def test_what_a_build_waits_for_is_said(jobs: FakeJobs, config: Config) -> None:
     assert "| job job2 on host: http://fake/jobs/job2" in lines
     assert "| job job2 queued, 0 of 1 rows, 0 rounds" in lines
     assert any(line.startswith("| error: ") and line.endswith("it broke ::error::not a command") for line in lines)
+
+
+@pytest.mark.parametrize(("late", "looks", "waited"), [(0, 1, 0.0), (3, 4, 1.5), (1000, 21, 10.0)])
+def test_devices_whose_agent_is_starting_are_waited_for(
+    late: int, looks: int, waited: float, jobs: FakeJobs, config: Config
+) -> None:
+    jobs.late, slept = late, [0.0]
+    flow = Flow(jobs, config, FEATURE, Progress(io.StringIO()), wait_for_devices_s=10, clock=lambda: sum(slept))
+    flow.sleep = slept.append
+    assert flow.run().exit_code == 0
+    assert (jobs.looks, sum(slept)) == (looks, waited)

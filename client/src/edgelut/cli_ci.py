@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from .ci.config import Config
     from .ci.progress import Progress
     from .ci.result import Result
-    from .ci.surroundings import Surroundings
     from .job_client import HttpJobs
 
 FILE = "edgelut-ci.yaml"
@@ -59,6 +58,9 @@ def ci_command(
     allow_no_baseline: Annotated[
         bool, typer.Option("--allow-no-baseline", help="Let the first build pass and be the baseline.")
     ] = False,
+    wait_for_devices: Annotated[
+        float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for devices whose agent is only starting.")
+    ] = 0.0,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as Markdown.")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
     json_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JSON.")] = None,
@@ -67,6 +69,8 @@ def ci_command(
     """Compare a build with a baseline: exit 0 passed, 1 regression, 2 could not tell."""
     if context.invoked_subcommand is not None:
         return
+    from .ci.config import load
+    from .ci.flow import Flow
     from .ci.progress import Progress
     from .ci.result import UNDECIDED, Result
     from .ci.surroundings import find
@@ -75,7 +79,12 @@ def ci_command(
     try:
         surroundings = find(os.environ, Path.cwd(), branch=branch, commit=commit, run=run_id)
         with _terminated(), Progress(sys.stderr, github=surroundings.github) as progress:
-            result = _run(config, url, surroundings, progress, allow_no_baseline)
+            asked = load(config)
+            kind, _, name = asked.baseline.partition(":")
+            apart = surroundings.beside(asked.record_on, name if kind == "branch" else "")
+            with _connect(asked, url) as jobs:
+                result = Flow(jobs, asked, apart, progress, allow_no_baseline, wait_for_devices).run()
+            _annotate(result, progress)
     except EdgelutError as error:  # nothing was sent yet: a configuration, an address, a package that is missing
         result = Result("unclear", UNDECIDED, str(error), "edgelut ci", started)
     except Exception as error:  # noqa: BLE001 - Python would end with 1, and a mistake of ours is no regression of theirs
@@ -88,22 +97,11 @@ def ci_command(
     raise typer.Exit(result.exit_code)
 
 
-def _run(
-    config: Path, url: str | None, surroundings: Surroundings, progress: Progress, allow_no_baseline: bool
-) -> Result:
-    from .ci.config import load
-    from .ci.flow import Flow
-
-    asked = load(config)
-    kind, _, name = asked.baseline.partition(":")
-    apart = surroundings.beside(asked.record_on, name if kind == "branch" else "")
-    with _connect(asked, url) as jobs:
-        result = Flow(jobs, asked, apart, progress, allow_no_baseline).run()
+def _annotate(result: Result, progress: Progress) -> None:
     for row in result.of("regression"):
         progress.annotate("error", "slower", f"{row.name}: {row.verdict.ratio:.3f} times its baseline")
     if result.outcome == "unclear":
         progress.annotate("error", "edgelut ci could not tell", result.reason)
-    return result
 
 
 def _connect(config: Config, url: str | None) -> HttpJobs:

@@ -11,7 +11,7 @@ import numpy as np
 
 from edgelut import presets
 from edgelut.gate import Pair, RowVerdict, Verdict
-from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
+from edgelut.jobs import FleetDevice, Job, JobEvent, JobPoint, JobRequest
 from edgelut.sequences import network_spec
 from edgelut.types import BlockSpec, Params, Run, Target
 
@@ -53,6 +53,9 @@ class JobService(Protocol):
 
     def runs(self, job_id: str, points: Sequence[int] | None = None, *, baseline: bool = False) -> list[Run]:
         """Return the runs of a side."""
+
+    def fleet(self) -> list[FleetDevice]:
+        """Return the devices of all agents."""
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job."""

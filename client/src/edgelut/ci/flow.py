@@ -18,6 +18,8 @@ from .progress import Progress, duration
 from .result import EXIT_CODES, JobLink, Purpose, Result, Row
 from .surroundings import Surroundings
 
+POLL_S = 0.5  # between two looks at the fleet
+
 
 class _NoBaseline(EdgelutError):
     """The service has nothing to compare with."""
@@ -35,7 +37,9 @@ class Flow:
     surroundings: Surroundings
     progress: Progress
     allow_no_baseline: bool = False
+    wait_for_devices_s: float = 0.0
     clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
     _links: list[JobLink] = field(default_factory=list, init=False)
     _notes: list[str] = field(default_factory=list, init=False)
     _started: float = field(default=0.0, init=False)
@@ -58,6 +62,8 @@ class Flow:
         return bool(self.config.record_on) and own.branch == self.config.record_on and not own.pull_request
 
     def _decide(self) -> Result:
+        if self.wait_for_devices_s:
+            self._await_devices()
         try:
             job = self._measure("compare", self.config.request, self.config.baseline)
         except _NoBaseline as error:
@@ -98,6 +104,17 @@ class Flow:
         if job.state == "cancelled":
             raise ServiceError(f"job {job.id} was cancelled", problem="cancelled")
         return job
+
+    def _await_devices(self) -> None:
+        """Wait until an agent has announced the devices; what is then still missing is told when the job is submitted."""
+        wanted = set(self.config.request.devices)
+        self.progress.begin(f"{self.config.name}: waiting for {', '.join(sorted(wanted)) or 'a device'}")
+        deadline = self.clock() + min(self.wait_for_devices_s, self._left_s())
+        while True:
+            there = {device.info.name for device in self.jobs.fleet() if device.state in ("idle", "measuring")}
+            if (wanted <= there and there) or self.clock() >= deadline:
+                return
+            self.sleep(POLL_S)
 
     def _left_s(self) -> float:
         return max(1.0, self.config.timeout_s - (self.clock() - self._started))
