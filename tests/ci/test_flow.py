@@ -118,7 +118,7 @@ class TestABuild:
         assert (result.outcome, result.exit_code, result.confirmed) == ("regression", 1, True)
         (row,) = result.of("regression")
         assert row.verdict.spec == SLOW and row.verdict.ratio == pytest.approx(1.25, rel=0.05)
-        assert "1 row is slower than the tolerance allows and was found so twice" in result.reason
+        assert "1 row is slower than the tolerance allows in both sessions: MB4D 96 @28 takes 1.2" in result.reason
         assert purposes(jobs) == ["record", "compare", "confirm"]
 
     def test_that_was_slower_once_passes(self, jobs: FakeJobs, config: Config) -> None:
@@ -154,7 +154,7 @@ class TestABuild:
         later = FailsLater(jobs_=jobs.jobs_, points_=jobs.points_, runs_=jobs.runs_, slow=one_slow)
         result = run(later, config)
         assert result.exit_code == 2
-        assert "1 rows look slower, but the session to confirm it failed: cannot reach it" in result.reason
+        assert "1 row looks slower, but could not be measured again: cannot reach it" in result.reason
 
     def test_with_points_that_failed_could_not_tell_and_says_why(self, jobs: FakeJobs, config: Config) -> None:
         jobs.broken = {OTHER: "ParityFailed: off by 3"}

@@ -96,6 +96,7 @@ def fetch(jobs: JobService, job: Job, config: Config) -> Evidence:
             tuple(old.get(_key(point), ())),
             interleaved=_is_interleaved(point, old.get(_key(point), ())),
             pinned=point.point.spec == pinned,
+            tolerance=config.tolerances.of(point.point.spec),
         )
         for point in alive
     ]
@@ -105,16 +106,16 @@ def fetch(jobs: JobService, job: Job, config: Config) -> Evidence:
     return Evidence(job, tuple(pairs), tuple(reasons))
 
 
-def rows_of(verdict: Verdict, pairs: Sequence[Pair], config: Config) -> tuple[Row, ...]:
+def rows_of(verdict: Verdict, pairs: Sequence[Pair]) -> tuple[Row, ...]:
     """Return the rows of a verdict with their names and times."""
     called = names(row.spec for row in verdict.rows)
     by_key = {(pair.spec, pair.target): pair for pair in pairs}
-    return tuple(_row(row, called[row.spec], by_key.get((row.spec, row.target)), config) for row in verdict.rows)
+    return tuple(_row(row, called[row.spec], by_key.get(row.key)) for row in verdict.rows)
 
 
-def _row(verdict: RowVerdict, name: str, pair: Pair | None, config: Config) -> Row:
+def _row(verdict: RowVerdict, name: str, pair: Pair | None) -> Row:
     new, old = (typical_ns(pair.new), typical_ns(pair.baseline)) if pair is not None else (None, None)
-    return Row(name, verdict, new, old, config.tolerances.of(verdict.spec))
+    return Row(name, verdict, new, old)
 
 
 def typical_ns(runs: Iterable[Run]) -> float | None:

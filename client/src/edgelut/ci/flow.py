@@ -72,7 +72,7 @@ class Flow:
         verdict = judge_rows(evidence, self.config)
         confirmed = False
         if verdict.suspects and self.config.confirm:
-            verdict, confirmed = self._confirm(job, verdict), True
+            verdict, confirmed = self._confirm(job, verdict)
         result = self._told(evidence, verdict, confirmed)
         if self.recording:
             self._record()
@@ -138,19 +138,26 @@ class Flow:
         except EdgelutError as error:
             self.progress.say(f"job {job_id} could not be cancelled: {error}")
 
-    def _confirm(self, first: Job, verdict: Verdict) -> Verdict:
-        """Measure the suspects again, in another session; what cannot be confirmed is no regression, but is not passed either."""
+    def _confirm(self, first: Job, verdict: Verdict) -> tuple[Verdict, bool]:
+        """Return the verdict of two sessions, and whether there were two.
+
+        A regression that cannot be measured again is neither told nor passed: ServiceError. What was only suspected passes.
+        """
         count = len(verdict.suspects)
-        self.progress.say(f"{count} of {len(verdict.rows)} rows look slower: a second session decides")
+        told = f"{count} rows look" if count > 1 else "1 row looks"
+        self.progress.say(f"{told} slower: a second session decides")
         request = suspects_request(self.config.request, verdict)
         baseline = f"job:{first.baseline_job}" if first.baseline_job else self.config.baseline
         try:
             job = self._measure("confirm", request, baseline)
             second = judge_rows(fetch(self.jobs, job, self.config), self.config)
-        except ServiceError as error:
-            text = f"{count} rows look slower, but the session to confirm it failed: {error}"
-            raise ServiceError(text, problem=error.problem) from error
-        return confirm(verdict, second)
+        except EdgelutError as error:
+            text = f"{told} slower, but could not be measured again: {error}"
+            if verdict.outcome == "regression":
+                raise ServiceError(text) from error
+            self._notes.append(text)
+            return verdict, False
+        return confirm(verdict, second), True
 
     def _first(self, said: str) -> Result:
         """Establish the baseline, where this build may; say what to do, where it may not."""
@@ -189,7 +196,7 @@ class Flow:
             )
 
     def _told(self, evidence: Evidence, verdict: Verdict, confirmed: bool) -> Result:
-        rows = rows_of(verdict, evidence.pairs, self.config)
+        rows = rows_of(verdict, evidence.pairs)
         outcome, reason = _outcome(verdict, rows, evidence, confirmed)
         uniform = verdict.uniform
         return replace(
@@ -238,7 +245,7 @@ def _outcome(verdict: Verdict, rows: Sequence[Row], evidence: Evidence, confirme
     """Return the outcome of a build and why: what could not be measured is not passed, what is doubtful does not fail."""
     slower = [row for row in rows if row.outcome == "regression"]
     if verdict.outcome == "regression":
-        return "regression", _slower(slower, confirmed)
+        return "regression", _slower(slower, confirmed) if slower else verdict.reason
     if evidence.failures:
         named = ", ".join(one.name for one in evidence.failures[:3])
         total = len(rows) + len(evidence.failures)
@@ -253,11 +260,10 @@ def _outcome(verdict: Verdict, rows: Sequence[Row], evidence: Evidence, confirme
 
 def _slower(rows: Sequence[Row], confirmed: bool) -> str:
     """Say what is slower; a pinned network tells that everything is, where the rows by themselves do not."""
-    if not rows:
-        return "the build is slower"
-    worst = max(rows, key=lambda row: row.verdict.ratio)
-    times = f"{worst.name}, {worst.verdict.ratio:.2f} times its baseline"
-    if len(rows) > 1:
-        return f"{len(rows)} rows are slower than the tolerance allows{', each found twice' * confirmed}: the worst is {times}"
-    alike = ": all rows became slower alike" if worst.verdict.pinned else ""
-    return f"1 row is slower than the tolerance allows{' and was found so twice' * confirmed}: {times}{alike}"
+    worst = max(rows, key=lambda row: (row.verdict.pinned, row.verdict.ratio))
+    times = f"{worst.name} takes {worst.verdict.ratio:.2f} times as long"
+    twice = " in both sessions" if confirmed else ""
+    if worst.verdict.pinned:
+        return f"everything is slower than the tolerance allows{twice}: {times}"
+    count = f"{len(rows)} rows are" if len(rows) > 1 else "1 row is"
+    return f"{count} slower than the tolerance allows{twice}: {times}"

@@ -31,7 +31,11 @@ class Row:
     verdict: RowVerdict
     new_ns: float | None = None
     old_ns: float | None = None
-    tolerance: float = GatePolicy().tolerance
+
+    @property
+    def tolerance(self) -> float:
+        """By how much it may be slower."""
+        return self.verdict.tolerance
 
     @property
     def outcome(self) -> RowOutcome:
