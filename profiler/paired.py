@@ -48,7 +48,7 @@ class Pairing:
     @classmethod
     def of(cls, points: int) -> Pairing:
         """Return how that many points are cut up: few are measured in more rounds, for that costs little."""
-        return cls(rounds=max(6, min(20, 160 // max(points, 1))))
+        return cls(rounds=max(6, min(16, 128 // max(points, 1))))
 
     @property
     def total(self) -> int:
