@@ -150,7 +150,7 @@ class Feeds:
             feed.end()
 
 
-async def stream(feeds: Feeds, job_id: str, after: int, still: Callable[[], Awaitable[object]]) -> AsyncIterator[bytes]:
+async def stream(feeds: Feeds, job_id: str, after: int, still: Callable[[], Awaitable[bool]]) -> AsyncIterator[bytes]:
     """Yield a job's events, with the log's lines after that id, until it has ended or the caller may not watch any more."""
     with feeds.watch(job_id) as feed:
         seen, told = 0, 0
@@ -172,7 +172,8 @@ async def stream(feeds: Feeds, job_id: str, after: int, still: Callable[[], Awai
                 if over:
                     return
             await feed.wait(seen, max(0.0, min(beat_at - time.monotonic(), CHECK_S)))
-            await still()
+            if not await still():
+                return
             if time.monotonic() >= beat_at and feed.version == seen:
                 yield b": beat\n\n"
                 beat_at = time.monotonic() + BEAT_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -17,8 +17,13 @@ from api.settings import Settings
 from api.testing import InProcess
 from db.engine import open_store
 from db.store import SqlStore
+from edgelut import wire
 from edgelut.blocks import MB3D
+from edgelut.jobs import Announcement, Claim, Closed, Job, JobRequest, Standing, Welcome
+from edgelut.rest import Connection
 from edgelut.types import Entry, EntryKind, Latency, Params, Run, Target
+from jobs.service import Jobs
+from tests.jobs.support import TinyAgent
 
 TARGET = Target("host", "onnxruntime-cpu")
 OTHER = Target("null", "null", "fp16", 2, "gpu")
@@ -77,7 +82,53 @@ def new_store(folder: Path) -> Iterator[SqlStore]:
 
 
 @contextmanager
-def new_client(store: SqlStore, settings: Settings | None = None) -> Iterator[httpx.Client]:
+def new_client(store: SqlStore, settings: Settings | None = None, jobs: Jobs | None = None) -> Iterator[httpx.Client]:
     """Open a client of a service over that store."""
-    with httpx.Client(transport=InProcess(create_app(store, settings)), base_url="http://service") as client:
+    with httpx.Client(transport=InProcess(create_app(store, settings, jobs)), base_url="http://service") as client:
         yield client
+
+
+class RestJobs:
+    """What of the facade an agent of the tests needs, over REST."""
+
+    def __init__(self, connection: Connection, wait_s: float = 0.0) -> None:
+        self.connection, self.wait_s = connection, wait_s
+
+    def announce(self, announcement: Announcement) -> Welcome:
+        return self.connection.call(Welcome, "POST", "/agents", body=announcement)
+
+    def claim(self, name: str, session: str, devices: Sequence[str]) -> Claim | None:
+        body = {"session": session, "devices": devices, "wait_s": self.wait_s}
+        found: Claim | None = self.connection.call(Claim | None, "POST", f"/agents/{name}/claim", body=body, timeout=40)  # type: ignore[arg-type]
+        return found
+
+    def put_runs(self, batch: str, lease: str, runs: Sequence[Run]) -> Standing:
+        return self._say(batch, "runs", {"lease": lease, "runs": runs})
+
+    def put_entries(self, batch: str, lease: str, entries: Sequence[Entry]) -> Standing:
+        return self._say(batch, "entries", {"lease": lease, "entries": entries})
+
+    def close_points(self, batch: str, lease: str, closed: Sequence[Closed]) -> Standing:
+        return self._say(batch, "closed", {"lease": lease, "closed": closed})
+
+    def finish(self, batch: str, lease: str, *, interrupted: bool = False) -> Standing:
+        return self._say(batch, "finish", {"lease": lease, "interrupted": interrupted})
+
+    def _say(self, batch: str, what: str, body: dict[str, object]) -> Standing:
+        return self.connection.call(Standing, "POST", f"/batches/{batch}/{what}", body=body)
+
+
+def tiny_agent(jobs: Jobs | RestJobs, *devices: str, name: str = "lab") -> TinyAgent:
+    """An agent with devices that has announced itself."""
+    agent = TinyAgent(jobs, name, devices or ("a",))  # type: ignore[arg-type]
+    agent.announce()
+    return agent
+
+
+def submit(client: httpx.Client, request: JobRequest, **headers: str) -> Job:
+    """Submit a job."""
+    response = client.post("/jobs", content=wire.encode(request), headers=headers)
+    assert response.status_code == 202, response.text
+    job = wire.decode(Job, response.content)
+    assert response.headers["location"] == f"/jobs/{job.id}"
+    return job

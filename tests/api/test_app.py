@@ -78,10 +78,11 @@ def test_a_token_is_in_no_repr_and_a_bad_one_is_refused() -> None:
 def test_only_loopback_may_be_served_without_a_token() -> None:
     assert all(is_loopback(host) for host in ("127.0.0.1", "127.1.2.3", "::1", "[::1]", "localhost"))
     assert not any(is_loopback(host) for host in ("0.0.0.0", "::", "10.0.0.1", "example.org", ""))
-    require_token_off_loopback("127.0.0.1", Settings())
-    require_token_off_loopback("0.0.0.0", Settings(token="s3cret"))
+    assert require_token_off_loopback("127.0.0.1", Settings(), lambda: False) == Settings()
+    assert require_token_off_loopback("0.0.0.0", Settings(token="s3cret"), lambda: False).guarded
+    assert require_token_off_loopback("0.0.0.0", Settings(), lambda: True).guarded
     with pytest.raises(InvalidSpec, match="EDGELUT_TOKEN="):
-        require_token_off_loopback("0.0.0.0", Settings())
+        require_token_off_loopback("0.0.0.0", Settings(), lambda: False)
 
 
 def test_the_app_reaches_no_toolchain_and_importing_it_opens_nothing() -> None:
