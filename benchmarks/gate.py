@@ -1,8 +1,8 @@
-"""How often the regression gate cries wolf on equal artifacts, and which slowdowns of one block it finds; other tools' rules beside.
+"""How often the regression gate cries wolf on equal artifacts, and which slowdowns of one block it finds.
 
 Each run is a whole A/A build: a session of 21 blocks of EfficientFormer-L1 and its neighbours and the whole network, new and old
 being the same file, and a second session as suspects get. +10 % and +20 % are then put into the data, one block at a time. The
-other rules see the same samples: a run is compared with the run before it, or with all runs before it.
+rules of other tools see the same samples: a run is compared with the run before it, or with all runs before it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import math
 import sys
 import tempfile
 import time
@@ -27,10 +26,9 @@ from rich.table import Table
 
 from edgelut import MB3D, MB4D, BlockSpec, Run, Target, presets
 from edgelut.gate import GatePolicy, Key, Pair, judge
-from edgelut.jobs import BatchPoint, Baseline
+from edgelut.jobs import Baseline, BatchPoint
 from edgelut.other_gates import asv_rule, bencher_rule, five_percent_rule
 from edgelut.plan import Point, Policy
-from edgelut.ratios import p10_ns
 from edgelut.self_test import Rate, SelfTest, Trial, evaluate, run_trial, slowed
 from edgelut.sequences import network_spec
 from edgelut.types import Artifact
@@ -128,7 +126,7 @@ def _options() -> argparse.Namespace:
     arguments.add_argument(
         "--tolerance", type=float, default=GatePolicy().tolerance, help="of the gate (default: 0.05)"
     )
-    arguments.add_argument("--save", type=Path, metavar="FILE", help="keep the raw samples (.json.gz)")
+    arguments.add_argument("--save", type=Path, metavar="FILE", help="append the raw samples to it (.jsonl.gz)")
     arguments.add_argument(
         "--load", type=Path, metavar="FILE", action="append", help="judge kept samples; measure none"
     )
@@ -137,7 +135,7 @@ def _options() -> argparse.Namespace:
 
 
 def measure(options: argparse.Namespace) -> list[Trial]:
-    """Measure the trials; what is to be saved is saved after each."""
+    """Measure the trials; what is to be saved is appended after each."""
     count = options.runs or (QUICK_RUNS if options.quick else RUNS)
     trials: list[Trial] = []
     with ExitStack() as stack:
@@ -147,7 +145,7 @@ def measure(options: argparse.Namespace) -> list[Trial]:
             started = time.perf_counter()
             trials.append(run_trial(session, number, GatePolicy(tolerance=options.tolerance), seed=options.seed))
             if options.save:
-                save(trials, options.save)
+                save(trials[-1], options.save)
             print(f"run {number + 1} of {count}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
     return trials
 
@@ -198,7 +196,8 @@ def _once(trials: Sequence[Trial], policy: GatePolicy) -> tuple[Rate, Rate, dict
     for slowdown in SLOWDOWNS:
         hits = [
             any(
-                row.outcome == "regression" and row.key == key for row in judge(slowed(trial.first, slowdown, key)).rows
+                row.outcome == "regression" and row.key == key
+                for row in judge(slowed(trial.first, slowdown, key), policy).rows
             )
             for trial in trials
             for key in trial.drawn
@@ -257,25 +256,22 @@ def _figures(told: SelfTest, others: dict[str, tuple[Rate, Rate, dict[float, Rat
     ]
 
 
-def save(trials: Sequence[Trial], path: Path) -> None:
-    """Write raw samples: for each trial and session, a row of each run."""
+def save(trial: Trial, path: Path) -> None:
+    """Append a trial's raw samples: a line of JSON, with a row for each run of its sessions."""
     rows = specs()
-    data = [
-        {
-            "drawn": [rows.index(spec) for spec, _ in trial.drawn],
-            **{
-                name: [
-                    [rows.index(run.spec), run.sweep == NEW, *_packed(run)]
-                    for pair in pairs
-                    for run in (*pair.new, *pair.baseline)
-                ]
-                for name, pairs in (("first", trial.first), ("second", trial.second))
-            },
-        }
-        for trial in trials
-    ]
-    with gzip.open(path, "wt") as file:
-        json.dump(data, file)
+    data = {
+        "drawn": [rows.index(spec) for spec, _ in trial.drawn],
+        **{
+            name: [
+                [rows.index(run.spec), run.sweep == NEW, *_packed(run)]
+                for pair in pairs
+                for run in (*pair.new, *pair.baseline)
+            ]
+            for name, pairs in (("first", trial.first), ("second", trial.second))
+        },
+    }
+    with gzip.open(path, "at") as file:
+        file.write(json.dumps(data) + "\n")
 
 
 def _packed(run: Run) -> list[Any]:
@@ -290,10 +286,10 @@ def load(paths: Sequence[Path]) -> list[Trial]:
 def _loaded(path: Path) -> Iterator[Trial]:
     rows = specs()
     with gzip.open(path, "rt") as file:
-        data = json.load(file)
-    for trial in data:
-        first, second = (pairs_of([_run(rows, line) for line in trial[name]]) for name in ("first", "second"))
-        yield Trial(tuple(first), tuple(second), tuple((rows[index], TARGET) for index in trial["drawn"]))
+        for line in file:
+            trial = json.loads(line)
+            first, second = (pairs_of([_run(rows, run) for run in trial[name]]) for name in ("first", "second"))
+            yield Trial(tuple(first), tuple(second), tuple((rows[index], TARGET) for index in trial["drawn"]))
 
 
 def _run(rows: Sequence[BlockSpec], line: Sequence[Any]) -> Run:
