@@ -223,11 +223,12 @@ def put_runs(connection: sa.Connection, put: Sequence[Run], ids: tuple[Ids, Ids]
         target_ids(connection, [run.target for run in put]),
     )
     of_process = _process_ids(connection, put)
-    of_conditions = _condition_ids(connection, [run.conditions for run in put])
+    under = [run.conditions for run in put]
+    of_conditions = _condition_ids(connection, under)
     rows: dict[tuple[int, int, int, int], dict[str, Any]] = {}
-    for run in put:
+    for run, facts in zip(put, under, strict=True):
         place = (of_process[run.sweep, run.process], of_spec[run.spec.key], of_target[run.target.key], run.round)
-        rows.setdefault(place, _row(run) | {"conditions_id": of_conditions[run.conditions]})
+        rows.setdefault(place, _row(run) | {"conditions_id": of_conditions[facts]})
     stored = _stored(connection, {place[0] for place in rows}, sorted({run.round for run in put}))
     new = [place for place in rows if place not in stored]
     names = ("process_id", "spec_id", "target_id", "round")
@@ -280,7 +281,7 @@ def _process_ids(connection: sa.Connection, put: Sequence[Run]) -> dict[tuple[st
 
 def _condition_ids(connection: sa.Connection, put: Sequence[Params]) -> dict[Params, int]:
     """Return the ids of sets of facts, storing those that are new."""
-    keys = {facts: digest(dict(facts)) for facts in put}
+    keys = {facts: digest(dict(facts)) for facts in dict.fromkeys(put)}
     known = find_ids(connection, conditions, list(keys.values()))
     new = {key: facts for facts, key in keys.items() if key not in known}
     if new:
