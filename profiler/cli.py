@@ -19,6 +19,7 @@ from edgelut.cli import Json, parse_params
 from edgelut.render import pivot_table, short
 from edgelut.sequences import SEQUENCES, label
 
+from .cli_agent import app as agent_app
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 require_own_packages()  # at start: what runs after it imports them
 
 app = typer.Typer()
+app.add_typer(agent_app)
 
 Presets = Annotated[list[str] | None, typer.Argument(metavar="PRESET", help="Such as efficientformer-l1 or demo.")]
 Block = Annotated[list[str] | None, typer.Option(help="Kind of block, such as MB3D; may be repeated.")]

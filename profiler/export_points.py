@@ -67,6 +67,7 @@ class ExportPool:
         self.root = root
         self._toolchains = Toolchains.beside(root)
         self._idle: list[Worker] = []
+        self._busy: list[Worker] = []
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="export")
 
@@ -135,6 +136,7 @@ class ExportPool:
                 root=self.root,
             )
         except WorkerDied:
+            self._busy.remove(worker)
             worker.close()
             raise
         except BaseException:
@@ -145,13 +147,20 @@ class ExportPool:
 
     def _take(self) -> Worker:
         with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return Worker(TASKS)
+            worker = self._idle.pop() if self._idle else None
+        worker = worker or Worker(TASKS)
+        self._busy.append(worker)
+        return worker
 
     def _give(self, worker: Worker) -> None:
         with self._lock:
+            self._busy.remove(worker)
             self._idle.append(worker)
+
+    def abort(self) -> None:
+        """End what is being made, for a process that is about to end; exports fail by it."""
+        for worker in list(self._busy):
+            worker.kill()
 
     def close(self) -> None:
         """End the workers."""

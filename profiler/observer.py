@@ -27,8 +27,8 @@ class Observer:
     def known(self, point: Point, entry: Entry) -> None:
         """A row is known under these very conditions and is not measured again."""
 
-    def step(self) -> None:
-        """A session is about to be opened, or a burst to be timed: what is raised here ends the sweep between the two."""
+    def step(self, in_round: bool = False) -> None:
+        """A session is about to be opened, or a burst of a round to be timed: what is raised here ends the sweep."""
 
     def resumed(self, rounds: int) -> None:
         """A sweep that was cut off goes on with that many rounds in hand."""

@@ -181,7 +181,7 @@ class Group:
             self._context.observer.resumed(rounds)
 
     def _open(self, row: _Row) -> None:
-        self._context.observer.step()
+        self._context.observer.step(in_round=False)
         row.opened = self._lanes[row.lane].worker.call(
             "open_session",
             number=row.number,
@@ -251,7 +251,7 @@ class Group:
 
     def _burst(self, row: _Row, round_: int) -> None:
         assert row.opened is not None
-        self._context.observer.step()
+        self._context.observer.step(in_round=True)
         lane = self._lanes[row.lane]
         started = datetime.now(UTC)
         timing = self._time(row, row.opened.call_ns)

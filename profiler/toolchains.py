@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from backends import registry
 from backends.base import Runtime
 from edgelut import wire
-from edgelut.errors import BackendMissing, EdgelutError
+from edgelut.errors import BackendMissing
 from edgelut.types import Params, digest
 
 T = TypeVar("T")
@@ -108,6 +108,11 @@ class Toolchains:
 
         return self._load("exporters", name, traits)
 
+    def missing(self, axis: registry.Axis, name: str, why: str) -> None:
+        """Remember that a backend cannot be used."""
+        self._keep(axis, name, None, why)
+        self._known[f"{axis}/{name}"] = BackendMissing(why)
+
     def _find(self, axis: registry.Axis, name: str, type_: type[T]) -> T | None:
         key = f"{axis}/{name}"
         if key not in self._known:
@@ -128,7 +133,8 @@ class Toolchains:
         try:
             found = traits(name)
         except BackendMissing as error:
-            self._keep(axis, name, None, str(error))
+            if name in registry.names(axis):
+                self.missing(axis, name, str(error))
             raise
         self._keep(axis, name, found, "")
         self._known[f"{axis}/{name}"] = found
@@ -136,8 +142,6 @@ class Toolchains:
 
     def _keep(self, axis: registry.Axis, name: str, traits: object, missing: str) -> None:
         """Write what was said, whole; a folder that cannot be written costs the next process some seconds and is no error."""
-        if name not in registry.names(axis):
-            return
         file = self._file(axis, name)
         row = {"stamp": stamp(axis, name), "traits": wire.dump(traits), "missing": missing}
         staged = file.with_suffix(f".{uuid.uuid4().hex}.tmp")
@@ -209,13 +213,6 @@ def _traits(loaded: Runtime) -> RuntimeTraits:
     )
 
 
-def probe(folder: Path) -> dict[str, str]:
-    """Load every runtime and remember what it is like; return why some cannot be used. A task of a worker."""
-    missing: dict[str, str] = {}
-    known = Toolchains(folder)
-    for name in registry.names("runtimes"):
-        try:
-            known.load_runtime(name)
-        except EdgelutError as error:
-            missing[name] = str(error)
-    return missing
+def probe(folder: Path, name: str) -> None:
+    """Load a runtime and remember what it is like. A task of a worker; raises BackendMissing."""
+    Toolchains(folder).load_runtime(name)

@@ -160,7 +160,8 @@ def main() -> None:
     """Run a worker: `python -m profiler.worker PIPE LIFE TASKS`."""
     from importlib import import_module
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle: it lets a round end
+    for number in (signal.SIGINT, signal.SIGTERM):  # the parent's to handle, which lets a round end
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, args=(int(sys.argv[2]),), daemon=True).start()
     pipe: Connection[Any, Any] = Connection(int(sys.argv[1]))
     _serve(pipe, import_module(sys.argv[3]))

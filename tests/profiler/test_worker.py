@@ -71,7 +71,7 @@ def test_what_a_task_raises_comes_back_and_the_worker_goes_on(
 @pytest.mark.parametrize(
     ("name", "arguments", "said"),
     [
-        ("kill", {"number": signal.SIGTERM}, ["'kill' (signal 15)", "last words"]),
+        ("kill", {"number": signal.SIGUSR1}, ["'kill' (signal 10)", "last words"]),
         ("kill", {"number": signal.SIGKILL}, ["'kill' (signal 9)", "last words"]),
         ("segfault", {}, ["'segfault' (signal 11)"]),
         ("leave", {"code": 3}, ["'leave' (exit 3)"]),
@@ -96,8 +96,9 @@ def test_a_worker_that_does_not_answer_in_time_is_killed(worker: Worker, name: s
     wait_until_gone(pid)
 
 
-def test_ctrl_c_is_left_to_the_parent(worker: Worker) -> None:
-    assert worker.call("interrupted") == "alive"
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_that_ask_to_end_are_left_to_the_parent(worker: Worker, number: int) -> None:
+    assert worker.call("interrupted", number=number) == "alive"
 
 
 def test_megabytes_of_printing_neither_block_nor_break_the_talk(worker: Worker) -> None:

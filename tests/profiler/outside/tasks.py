@@ -74,8 +74,8 @@ def unpicklable() -> Any:
     return lambda: None
 
 
-def interrupted() -> str:
-    os.kill(os.getpid(), signal.SIGINT)
+def interrupted(number: int) -> str:
+    os.kill(os.getpid(), number)
     return "alive"
 
 
