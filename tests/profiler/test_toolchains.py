@@ -85,8 +85,8 @@ def test_a_runtime_that_cannot_be_loaded_is_remembered_with_its_reason(
 
     with monkeypatch.context() as patched:
         patched.setattr(registry, "load_runtime", load)
-        missing = probe(tmp_path)
-    assert missing["null"] == "runtime 'null' needs acme: pip install acme"
+        with pytest.raises(BackendMissing, match="pip install acme"):
+            probe(tmp_path, "null")
     monkeypatch.setattr(toolchains, "_is_loaded", lambda *_: False)
     with pytest.raises(BackendMissing, match="pip install acme"):
         Toolchains(tmp_path).runtime("null")
