@@ -69,6 +69,7 @@ class Engine:
         self._told: dict[str, None] = {}
         self._stopping = False
         self._thread: threading.Thread | None = None
+        self._dbos: DBOS | None = None
         self._waiting: set[str] = set()  # workflows whose function runs in this process
         self._looking: set[str] = set()  # jobs that a step looks at just now
         self._suspects: set[str] = set()  # of ours, but they did not run at the last check
@@ -89,7 +90,7 @@ class Engine:
         _running = self
         try:
             quieten()
-            DBOS(config=self._config(self._executors.take()))
+            self._dbos = DBOS(config=self._config(self._executors.take()))
             DBOS.launch()
             DBOS.register_queue(QUEUE, polling_interval_sec=POLL_S, on_conflict="always_update")
         except Exception as error:
@@ -186,9 +187,9 @@ class Engine:
         self._resume_lost(active)
         self._adopt(active)
         attended = {_job_of(one.workflow_id) for one in active}
-        for job in self._store.unfinished_jobs():
-            if job not in attended:
-                self._attend(job)
+        without = [job for job in self._store.unfinished_jobs() if job not in attended]
+        for job in dict.fromkeys([*without, *self._store.complete_jobs()]):
+            self._attend(job)
         self._forget()
 
     def _resume_lost(self, active: list[WorkflowStatus]) -> None:
@@ -237,12 +238,24 @@ class Engine:
 
     def _release(self) -> None:
         global _running
+        if self._dbos is not None:
+            _rest(self._dbos)
+            self._dbos = None
         with contextlib.suppress(Exception):
             DBOS.destroy(workflow_completion_timeout_sec=STOP_S if self._looking else 0)
         self._executors.release()
         if self._engine is not self._store.engine:
             self._engine.dispose()
         _running = None
+
+
+def _rest(dbos: DBOS) -> None:
+    """End what starts workflows, before `destroy` ends the loop that they start in: in between one would wait for ever."""
+    for event in dbos.background_thread_stop_events:
+        event.set()
+    for thread in threading.enumerate():
+        if thread.name.startswith("queue-worker-"):
+            thread.join(STOP_S)
 
 
 def _started() -> Engine:

@@ -1,35 +1,40 @@
-"""DBOS's logger made ours: warnings go through `edgelut.jobs`, nothing is printed, and what is no fault is not told as one."""
+"""DBOS's logger made ours: warnings go through `edgelut.jobs.engine`, nothing is printed, and what is no fault is not told."""
 
 from __future__ import annotations
 
 import logging
 
 LOG = logging.getLogger("edgelut.jobs.engine")
-# Said by design, each with a traceback or as a warning: a workflow that was cancelled, or that another process took over.
-NO_FAULTS = ("was cancelled during execution", "no longer owned by this execution", "Asyncio task cancelled")
+# Said by design, some with a traceback: a workflow was cancelled, taken over by another process, or ended with this one.
+NO_FAULTS = (
+    "was cancelled during execution",
+    "no longer owned by this execution",
+    "Asyncio task cancelled",
+    "Cannot schedule new futures after shutdown",
+)
+_ENDINGS = ("CancelledError", "DBOSWorkflowCancelledError")
 
 
-class _Forward(logging.Handler):
-    """Hands records on to our logger: errors with their cause in one line, the traceback at level debug."""
+class _Reroute(logging.Filter):
+    """Hands each record on to our logger, an error with its cause in one line, and lets none through to other handlers."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand one record on."""
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Hand a record on."""
         text = record.getMessage()
-        if any(known in text for known in NO_FAULTS):
-            LOG.debug(text)
-            return
         cause = record.exc_info[1] if record.exc_info else None
-        if cause is not None and type(cause).__name__ in ("CancelledError", "DBOSWorkflowCancelledError"):
-            LOG.debug(text)
-            return
-        said = f"{text} {type(cause).__name__}: {cause}" if cause is not None else text
-        LOG.log(record.levelno, said.splitlines()[0])
+        harmless = any(known in text for known in NO_FAULTS) or type(cause).__name__ in _ENDINGS
+        said = (text if cause is None else f"{text} {type(cause).__name__}: {cause}").strip()
+        LOG.log(logging.DEBUG if harmless else record.levelno, "%s", said.splitlines()[0] if said else "")
         if record.exc_info:
-            LOG.debug(text, exc_info=record.exc_info)
+            LOG.debug("%s", text, exc_info=record.exc_info)
+        return False
+
+
+_reroute = _Reroute()
 
 
 def quieten() -> None:
-    """Replace what DBOS prints; call it before DBOS is made, which adds a handler of its own where there is none."""
+    """Reroute what DBOS says, from now on. Idempotent."""
     logger = logging.getLogger("dbos")
-    logger.handlers[:] = [_Forward(logging.WARNING)]
-    logger.propagate = False
+    if _reroute not in logger.filters:
+        logger.addFilter(_reroute)

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from db.engine import SqlStore
 from edgelut.errors import InvalidSpec, StorageError
 from jobs.executors import MOST, Executors, executors_on
+from tests.jobs.support import BOTH
 
 Make = Callable[[], Executors]
 
@@ -36,11 +37,13 @@ def base_of(url: str) -> str:
     return "embedded" if url.startswith("sqlite") else socket.gethostname()
 
 
+@BOTH
 def test_processes_have_names_of_their_own(make: Make, url: str) -> None:
     base = base_of(url)
     assert [make().take() for _ in range(3)] == [base, f"{base}-2", f"{base}-3"]
 
 
+@BOTH
 def test_a_process_that_comes_back_has_its_name_again(make: Make) -> None:
     first, second = make(), make()
     names = first.take(), second.take()
@@ -60,6 +63,7 @@ def test_a_name_that_no_file_could_have_is_refused(make: Make, monkeypatch: pyte
         make().take()
 
 
+@BOTH
 def test_it_is_known_who_lives(make: Make) -> None:
     mine, other = make(), make()
     names = {mine.take(), other.take()}
@@ -68,6 +72,7 @@ def test_it_is_known_who_lives(make: Make) -> None:
     assert mine.alive(names) == {mine.name}
 
 
+@BOTH
 def test_the_dead_are_known_as_soon_as_they_are_dead(make: Make, url: str) -> None:
     program = f"""
 import time
@@ -93,6 +98,7 @@ time.sleep(600)
     assert mine.alive([name]) == set()
 
 
+@BOTH
 def test_releasing_twice_is_once(make: Make) -> None:
     held = make()
     held.take()
