@@ -13,7 +13,7 @@ job:                                 # what is measured, and where
   # blocks: [MB4D, MB3D]
   # widths: ["208..240:16"]
   # resolutions: [14]
-  devices: [host]                    # names in the service's fleet: 'edgelut agents' lists them
+  devices: [host]                    # names in the service's fleet: 'edgelut fleet' lists them
   # selector: {device_model: "Pixel 8"}   # or every device whose facts say so
   runtimes: [onnxruntime-cpu]
   precisions: [fp32]

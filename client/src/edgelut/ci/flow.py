@@ -128,7 +128,7 @@ class Flow:
             return text
         if job.started_at is None:
             devices = ", ".join(job.devices)
-            return f"{text}; no agent ever claimed it: is one running for {devices}? 'edgelut agents' lists them"
+            return f"{text}; no agent ever claimed it: is one running for {devices}? 'edgelut fleet' lists them"
         done = job.points.measured + job.points.compared + job.points.known
         return f"{text}; {done} of {job.points.total} rows were measured by then"
 
