@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import quote
 
 import httpx
@@ -42,6 +42,7 @@ from .worker import Worker
 POLL_S = 20.0  # of a claim
 SOON_S = 1.0  # a claim that is answered sooner with nothing is not asked again at once
 STOP_S = 8.0  # for the round in hand when the agent is told to stop
+ENDING_S = 2.0  # for an agent of the same home that is just ending
 GRACE_S = 3.0  # and then for the last messages
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between tries to reach a service that is away
 BUSY_S = 1.0  # between looks at a device that somebody else measures on
@@ -120,6 +121,7 @@ class Agent:
         self._announcing = threading.Lock()
         self._announcements = 0
         self._forgotten: list[float] = []
+        self._stop_s = STOP_S
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._changed = threading.Event()  # something about the devices
@@ -127,10 +129,11 @@ class Agent:
         self._known = threading.Event()  # what all runtimes are like
         self._error: EdgelutError | None = None
 
-    def stop(self) -> None:
-        """End after the rounds in hand; told twice, at once. May be called by a signal's handler."""
+    def stop(self, within_s: float = STOP_S) -> None:
+        """End after the rounds in hand, or in so many seconds; told twice, at once. May be called by a signal's handler."""
         if self._stopping.is_set():
             self._hurry.set()
+        self._stop_s = within_s
         self._stopping.set()
 
     def run(self) -> None:
@@ -258,9 +261,9 @@ class Agent:
         while any(loop.is_alive() for loop in loops) and not self._stopping.wait(0.2):
             pass
         self._stopping.set()
-        deadline = time.monotonic() + STOP_S + GRACE_S
+        deadline = time.monotonic() + self._stop_s + GRACE_S
         for store in self._in_hand():
-            store.interrupt(STOP_S)
+            store.interrupt(self._stop_s)
         while self._in_hand() and time.monotonic() < deadline and not self._hurry.wait(0.05):
             pass
         for store in self._in_hand():  # a thread that is deep in a library: its workers end with this process
@@ -532,21 +535,31 @@ class _Watcher(observer.Observer):
 
 @contextmanager
 def _only_one(home: Path) -> Iterator[None]:
-    """Hold a home for one agent; raise Conflict, which names the process of the other."""
+    """Hold a home for one agent; raise Conflict, which names the process of the other, where that does not end at once."""
     home.mkdir(parents=True, exist_ok=True)
     with (home / "agent.lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            other = file.read().strip() or "another process"
-            raise Conflict(
-                f"an agent already runs on {home} ({other}): stop it, add the device to it, or give this one another --home"
-            ) from None
+        deadline = time.monotonic() + ENDING_S
+        while not _locks(file):
+            if time.monotonic() > deadline:
+                file.seek(0)
+                other = file.read().strip() or "another process"
+                raise Conflict(
+                    f"an agent already runs on {home} ({other}): stop it, add the device to it, "
+                    "or give this one another --home"
+                )
+            time.sleep(0.05)
         file.truncate(0)
         file.write(f"process {os.getpid()}")
         file.flush()
         yield
+
+
+def _locks(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _installation(home: Path) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -23,9 +23,12 @@ from .cli_agent import app as agent_app
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
-    from edgelut.plan import Point
+    from edgelut.jobs import Job, JobEvent, JobRequest
+    from edgelut.plan import Point, Policy
     from edgelut.runs import RunStore
     from edgelut.types import BlockSpec, Entry
+
+    from .cli_job import Place
 
 require_own_packages()  # at start: what runs after it imports them
 
@@ -72,36 +75,90 @@ def profile(
     seed: Annotated[int, typer.Option(help="Seed of random networks and of the order of rounds.")] = 0,
     again: Annotated[bool, typer.Option("--again", help="Measure known rows again.")] = False,
     database: Annotated[str | None, typer.Option(help="Database URL.  [default: $EDGELUT_DATABASE_URL]")] = None,
+    url: Annotated[
+        str | None, typer.Option(help="Measure by the service there.  [default: $EDGELUT_URL, or one on --home]")
+    ] = None,
+    local: Annotated[bool, typer.Option("--local", help="Measure in this process, whatever service there is.")] = False,
     home: Home = None,
     as_json: Json = False,
 ) -> None:
     """Measure blocks and keep the rows: `edgelut profile efficientformer-l1`.
 
-    Ctrl-C stops it; the same command goes on where it stopped.
+    Ctrl-C stops it; the same command goes on where it stopped. By a service it is a job, which Ctrl-C leaves running.
     """
     from edgelut import presets, settings
-    from edgelut.plan import Policy
     from edgelut.slopes import with_needs
 
-    from .sweep import run_sweep
+    from .cli_job import find_service
 
+    root = (home or settings.home()).resolve()
+    place = find_service(url, root, local=local, database=database)
     specs = _specs(preset, block, width, width_out, resolution, batch, param)
     networks = [
         *(presets.whole(name) for name in preset or () if whole),
         *presets.random_networks(random_networks, seed),
     ]
     specs = presets.with_networks(specs, networks)
-    points = _points(specs if alone else with_needs(specs), device, runtime, precision, threads, format_, option)
-    policy = Policy(
-        half_width=half_width, max_rounds=max_rounds, min_rounds=min(Policy().min_rounds, max_rounds), seed=seed
-    )
-    root = (home or settings.home()).resolve()
+    specs = specs if alone else with_needs(specs)
+    if place is not None:
+        how = {"half_width": half_width, "max_rounds": max_rounds, "seed": seed, "again": again}
+        request = _request(specs, device, runtime, precision, threads, format_, option, how)
+        _profile_by(place, request, as_json)
+        return
+    policy = _policy(half_width, max_rounds, seed)
+    points = _points(specs, device, runtime, precision, threads, format_, option)
+    _profile_here(points, policy, root, database, again, as_json)
+
+
+def _profile_here(
+    points: list[Point], policy: Policy, root: Path, database: str | None, again: bool, as_json: bool
+) -> None:
+    """Measure in this process."""
+    from .sweep import run_sweep
+
     with _open(database, root) as store, _Watcher(len(points), quiet=as_json) as watcher, _terminable():
         result = run_sweep(points, store, root, policy, again=again, observer=watcher.observer)
     if as_json:
         _print_json(
             {"sweep": result.sweep, "measured": result.measured, "known": result.known, "failures": result.failures}
         )
+    else:
+        _summary([*result.known, *result.measured], result.failures)
+    raise typer.Exit(exits.FAILED if result.failures else exits.OK)
+
+
+def _profile_by(place: Place, request: JobRequest, as_json: bool) -> None:
+    """Measure by a service: submit a job and watch it."""
+    from .cli_job import run_job
+
+    console = Console(stderr=True)
+    told: list[str] = []
+    with _bar(as_json) as bar, _terminable():
+        task = bar.add_task("job", total=None)
+
+        def submitted(job: Job) -> None:
+            told.append(job.id)
+            bar.update(task, total=job.points.total)
+            bar.console.print(f"job {job.id} at {place.url}", highlight=False, soft_wrap=True)
+
+        def changed(job: Job) -> None:
+            left = "" if job.seconds_left is None else f", {_duration(job.seconds_left)} left"
+            bar.update(task, completed=job.points.closed, note=f"{job.state}, {job.rounds} rounds{left}")
+
+        def said(event: JobEvent) -> None:
+            if event.level != "info":
+                bar.console.print(event.text, highlight=False, markup=False, soft_wrap=True)
+
+        try:
+            result = run_job(place, request, changed, said, submitted)
+        except BaseException:
+            if told:
+                hint = f"'edgelut jobs watch {told[0]}' shows it, 'edgelut jobs cancel {told[0]}' ends it"
+                console.print(f"the job goes on: {hint}", highlight=False, markup=False, soft_wrap=True)
+            raise
+    rows = {"measured": result.measured, "known": result.known, "failures": result.failures}
+    if as_json:
+        _print_json({"sweep": result.sweep, **rows, "job": result.job.id})
     else:
         _summary([*result.known, *result.measured], result.failures)
     raise typer.Exit(exits.FAILED if result.failures else exits.OK)
@@ -208,6 +265,40 @@ def _points(
         formats=format_ or (),
         options=parse_params(option),
     ).points(specs)
+
+
+def _request(
+    specs: Sequence[BlockSpec],
+    device: list[str] | None,
+    runtime: list[str] | None,
+    precision: list[str] | None,
+    threads: list[str] | None,
+    format_: list[str] | None,
+    option: list[str] | None,
+    how: Mapping[str, Any],
+) -> JobRequest:
+    """Return the job that measures these very specs."""
+    from edgelut.jobs import JobRequest
+    from edgelut.request import parse_numbers
+
+    return JobRequest(
+        specs=tuple(specs),
+        alone=True,  # what their sums need is among them
+        devices=tuple(device or ("host",)),
+        runtimes=tuple(runtime or ("onnxruntime-cpu",)),
+        precisions=tuple(precision or ("fp32",)),
+        threads=tuple(parse_numbers(threads, "threads") or (1,)),
+        formats=tuple(format_ or ()),
+        options=parse_params(option),
+        **how,
+    )
+
+
+def _policy(half_width: float, max_rounds: int, seed: int) -> Policy:
+    from edgelut.plan import Policy
+
+    least = min(Policy().min_rounds, max_rounds)
+    return Policy(half_width=half_width, max_rounds=max_rounds, min_rounds=least, seed=seed)
 
 
 @contextmanager

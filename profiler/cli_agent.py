@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,6 +48,9 @@ def agent(
         bool, typer.Option("--insecure", help="Let the token travel over http to another host.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Say only what went wrong.")] = False,
+    until_stdin_ends: Annotated[
+        bool, typer.Option("--until-stdin-ends", help="End with the process that holds our standard input.")
+    ] = False,
 ) -> None:
     """Measure on this host's devices for a service: `edgelut agent --url https://lab.example --device host=lab-1`.
 
@@ -75,9 +79,18 @@ def agent(
     )
     _require_secure(address, options.token, insecure)
     served = Agent(options, report)
+    if until_stdin_ends:
+        threading.Thread(target=_end_with_stdin, args=(served,), name="edgelut-stdin", daemon=True).start()
     with _stopped_by_signals(served) as told:
         served.run()
     raise typer.Exit(exits.INTERRUPTED if told == [signal.SIGINT] else exits.OK)
+
+
+def _end_with_stdin(served: Agent) -> None:
+    """Stop an agent whose parent has gone: there is nobody to serve, and another agent may wait for this home."""
+    while os.read(0, 4096):
+        pass
+    served.stop(within_s=1.0)
 
 
 def _default_device(url: str, name: str) -> str:

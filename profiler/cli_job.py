@@ -1,0 +1,109 @@
+"""`edgelut profile` through a service: the same request as a job of its own, watched until it has ended."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from edgelut import local_service
+from edgelut.errors import InvalidSpec
+from edgelut.http import HttpTable
+from edgelut.job_client import HttpJobs
+from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
+from edgelut.runs import Failure
+from edgelut.types import Entry, Target
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A service to measure by. `said` is false where nobody named it: it was found running on the data folder."""
+
+    url: str
+    token: str | None
+    said: bool
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What a job came to, as a sweep's result."""
+
+    job: Job
+    sweep: str  # of its first point
+    measured: list[Entry]
+    known: list[Entry]
+    failures: list[Failure]
+
+
+def find_service(url: str | None, home: Path, *, local: bool, database: str | None) -> Place | None:
+    """Return the service to measure by, or None where this process is to measure; raise InvalidSpec for both at once.
+
+    That is `--url`, else EDGELUT_URL, else one that runs on the data folder; `--local` and `--database` are without one.
+    """
+    if url and (local or database):
+        raise InvalidSpec("--url measures by a service, --local and --database in this process: give one of them")
+    if local or database:
+        return None
+    token = os.environ.get("EDGELUT_TOKEN") or None
+    named = url or os.environ.get("EDGELUT_URL")
+    if named:
+        return Place(named, token, said=True)
+    found = local_service.find(home)
+    return None if found is None else Place(found[0], token or found[1], said=False)
+
+
+def run_job(
+    place: Place,
+    request: JobRequest,
+    on_job: Callable[[Job], None],
+    on_event: Callable[[JobEvent], None],
+    on_submit: Callable[[Job], None],
+) -> JobResult:
+    """Submit a job and wait until it has ended; return what came of it. Interrupted, it leaves the job running."""
+    with closing(HttpJobs(place.url, place.token)) as jobs, closing(HttpTable(place.url, place.token)) as table:
+        try:
+            submitted = jobs.submit(request)
+        except InvalidSpec as error:
+            if place.said:
+                raise
+            hint = f"asked of the service that runs here ({place.url}); --local measures without it"
+            raise InvalidSpec(f"{error} ({hint})") from None
+        on_submit(submitted)
+        job = jobs.wait(submitted.id, on_job, on_event)
+        points = jobs.points(job.id)
+        rows = _rows(table, [point for point in points if point.state in ("measured", "known")])
+    return JobResult(
+        job=job,
+        sweep=next((point.sweep for point in points if point.sweep), ""),
+        measured=[rows[point.number] for point in points if point.state == "measured" and point.number in rows],
+        known=[rows[point.number] for point in points if point.state == "known" and point.number in rows],
+        failures=[_failure(point) for point in points if point.state in ("failed", "cancelled")],
+    )
+
+
+def _rows(table: HttpTable, points: Sequence[JobPoint]) -> dict[int, Entry]:
+    """Return each point's row by its number: what it was measured as, be it that an older, stable row stays the current one."""
+    found: dict[int, Entry] = {}
+    by_target: dict[Target, list[JobPoint]] = defaultdict(list)
+    for point in points:
+        by_target[point.point.target].append(point)
+    for target, asked in by_target.items():
+        current = table.find_many([point.point.spec for point in asked], target)
+        for point, entry in zip(asked, current, strict=True):
+            if entry is None:
+                continue
+            found[point.number] = entry
+            if point.state == "measured" and entry.provenance.get("sweep") != point.sweep:
+                history = table.history(point.point.spec, target)
+                own = [row for row in history if row.provenance.get("sweep") == point.sweep]
+                found[point.number] = own[-1] if own else entry
+    return found
+
+
+def _failure(point: JobPoint) -> Failure:
+    reason = point.reason or point.state
+    return Failure(point.sweep, point.point.spec, point.point.target, reason, point.closed_at or datetime.now(UTC))
