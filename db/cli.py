@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, NoReturn
 
 import typer
 from sqlalchemy import Engine
 
-from edgelut import settings
+from edgelut import settings, wire
+from edgelut.cli import Json
+from edgelut.cli_tokens import Devices, ExpiresIn, Scopes, parse_span, told_once
 from edgelut.errors import EdgelutError
+from edgelut.jobs import NewToken
 
 from . import engine as engines
 
@@ -54,6 +58,29 @@ def check(url: Url = "") -> None:
 def path(url: Url = "") -> None:
     """Print the database's URL, without its password."""
     typer.echo(engines.shown(_engine(url).url))
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Name of the token.")],
+    scope: Scopes,
+    device: Devices = None,
+    expires_in: ExpiresIn = None,
+    url: Url = "",
+    as_json: Json = False,
+) -> None:
+    """Create a token in the database itself and print it, this once: the first one, before a service has any."""
+    target = url or settings.database_url()
+    seconds = parse_span(expires_in)
+    expires = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
+    # As `edgelut serve` does: a file is upgraded by whoever opens it, a server's schema by whoever operates it.
+    with engines.open_store(target, migrate=target.startswith("sqlite")) as store:
+        secret, info = store.create_token(name, scope, device or (), expires)
+    if as_json:
+        typer.echo(wire.encode(NewToken(secret, info)))
+    else:
+        typer.echo(secret)
+        typer.echo(told_once(name), err=True)
 
 
 def _engine(url: str) -> Engine:

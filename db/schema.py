@@ -225,8 +225,11 @@ batches = Table(
     UniqueConstraint("job_id", "number"),
     Index("ix_batches_claim", "device", "state", "rank", "job_id", "number"),
     Index("ix_batches_state", "state", "device"),
-    Index("ix_batches_lost_by", "lost_by"),
 )
+
+is_lost = batches.c.lost_by.is_not(sa.null())
+
+Index("ix_batches_lost_by", batches.c.lost_by, sqlite_where=is_lost, postgresql_where=is_lost)
 
 points = Table(
     "points",

@@ -105,7 +105,8 @@ def upgrade_jobs() -> None:
     )
     op.create_index("ix_batches_claim", "batches", ["device", "state", "rank", "job_id", "number"])
     op.create_index("ix_batches_state", "batches", ["state", "device"])
-    op.create_index("ix_batches_lost_by", "batches", ["lost_by"])
+    lost = sa.text("lost_by IS NOT NULL")
+    op.create_index("ix_batches_lost_by", "batches", ["lost_by"], sqlite_where=lost, postgresql_where=lost)
     create(
         "points",
         column("job_id", ID),

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from dbos import run_dbos_database_migrations
 
 from db import connect, revisions
 from db.engine import SqlStore, create, head_revision, open_store, require_current, shown, upgrade
@@ -67,6 +68,44 @@ def test_the_schema_of_the_migrations_is_the_schema_of_the_tables(empty_url: str
         command.upgrade(config, "head")
     require_current(engine)
     engine.dispose()
+
+
+def test_the_job_engines_tables_share_the_database_and_are_left_alone(url: str) -> None:
+    run_dbos_database_migrations(url.replace("postgresql://", "postgresql+psycopg://"))
+    engine = create(url)
+    schema = None if engine.dialect.name == "sqlite" else "dbos"
+    theirs = set(sa.inspect(engine).get_table_names(schema)) - set(metadata.tables)
+    assert "workflow_status" in theirs
+    assert schema is None or not set(sa.inspect(engine).get_table_names()) - set(metadata.tables) - {"alembic_version"}
+    with connect.writing(engine) as connection:
+        config = revisions.alembic_config()
+        config.attributes["connection"] = connection
+        command.check(config)
+        command.downgrade(config, "base")
+        command.upgrade(config, "head")
+        command.check(config)
+    assert theirs <= set(sa.inspect(engine).get_table_names(schema)) and not theirs & set(metadata.tables)
+    require_current(engine)
+    engine.dispose()
+
+
+def test_what_an_older_version_stored_is_kept_by_the_upgrade(empty_url: str) -> None:
+    engine = create(empty_url)
+    with connect.writing(engine) as connection:
+        config = revisions.alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    old = SqlStore(engine)  # its tables of rows and runs are as they were
+    sweep = old.start_sweep("plan", {}).id
+    old.put_runs([make_run(sweep)])
+    old.put_many([make_entry(1.0), make_entry(2.0)])
+    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0002"):
+        open_store(empty_url)
+    old.close()
+    with open_store(empty_url, migrate=True) as store:
+        assert store.get(SPEC, TARGET) == make_entry(2.0) and len(store.history(SPEC, TARGET)) == 2
+        assert store.sweep_runs(sweep) == [make_run(sweep)]
+        assert store.jobs() == store.agents() == store.tokens() == store.marks() == []
 
 
 def test_a_database_without_tables_is_refused_and_nothing_is_created(empty_url: str, file: Path) -> None:
