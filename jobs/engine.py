@@ -187,8 +187,10 @@ class Engine:
         self._resume_lost(active)
         self._adopt(active)
         attended = {_job_of(one.workflow_id) for one in active}
-        without = [job for job in self._store.unfinished_jobs() if job not in attended]
-        for job in dict.fromkeys([*without, *self._store.complete_jobs()]):
+        unfinished = dict.fromkeys(self._store.unfinished_jobs())
+        without = [job for job in unfinished if job not in attended]
+        unheard = [job for job in attended if job not in unfinished]  # a message is missed where its connection was cut
+        for job in dict.fromkeys([*without, *unheard, *self._store.complete_jobs()]):
             self._attend(job)
         self._forget()
 
