@@ -62,6 +62,7 @@ class Caller:
 
 ANYBODY = Caller("", ("admin",), frozenset(SCOPES))  # where there is no token at all
 OPERATOR = Caller("EDGELUT_TOKEN", ("admin",), frozenset(SCOPES))  # the environment's
+LOCAL = Caller("local", ("submit", "agent"), frozenset(("submit", "agent", "read")))  # of this machine and this run
 
 
 class TokenStore(Protocol):
@@ -87,11 +88,14 @@ class Call(Protocol):
 class Guard:
     """Knows who asks. `known` is for every request and reads a dictionary; `caller` asks the database where that has nothing."""
 
-    def __init__(self, store: TokenStore, call: Call, token: str | None, *, closed: bool) -> None:
+    def __init__(
+        self, store: TokenStore, call: Call, token: str | None, *, closed: bool, local: str | None = None
+    ) -> None:
         self._store, self._call = store, call
         self._closed = closed or token is not None  # never open, whatever the database says
         self._open_until = self._guarded_until = 0.0
-        self._operator = None if token is None else _digest(token.encode())
+        built_in = ((token, OPERATOR), (local, LOCAL))
+        self._built_in = {_digest(secret.encode()): caller for secret, caller in built_in if secret is not None}
         self._known: dict[bytes, tuple[Caller | None, float]] = {}
         self._asking: dict[bytes, asyncio.Task[Caller | None]] = {}
         self._used: dict[str, float] = {}
@@ -101,7 +105,7 @@ class Guard:
     def forget(self) -> None:
         """Believe nothing any more: a token was made or revoked here."""
         self._open_until = self._guarded_until = 0.0
-        self._known = {} if self._operator is None else {self._operator: (OPERATOR, float("inf"))}
+        self._known = {digest: (caller, float("inf")) for digest, caller in self._built_in.items()}
 
     def known(self, scope: Scope) -> Caller | None:
         """Return who asks if that is known and fresh."""
@@ -172,7 +176,7 @@ class Guard:
     def _note_use(self, caller: Caller) -> None:
         """Note the last use of a stored token, now and then and behind the request's back."""
         now = time.monotonic()
-        if caller in (ANYBODY, OPERATOR) or now < self._used.get(caller.name, 0.0):
+        if caller in (ANYBODY, OPERATOR, LOCAL) or now < self._used.get(caller.name, 0.0):
             return
         self._used[caller.name] = now + USED_EVERY_S
         noting = asyncio.ensure_future(self._note(caller.name))

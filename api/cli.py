@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from .local_agent import INSTALL, LocalAgent, missing
 
 if TYPE_CHECKING:
     import socket
@@ -27,15 +34,28 @@ def serve(
         str | None,
         typer.Option(envvar="EDGELUT_DATABASE_URL", metavar="URL", help="Database.  [default: the local SQLite file]"),
     ] = None,
+    agent: Annotated[
+        bool | None,
+        typer.Option(
+            "--agent/--no-agent",
+            help="Measure on this machine too.  [default: with the local SQLite file, if torch and onnxruntime are there]",
+            show_default=False,
+        ),
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM): serve HTTPS.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key (PEM).")] = None,
     log_level: Annotated[
         str, typer.Option(envvar="EDGELUT_LOG_LEVEL", help="critical, error, warning, info or debug.")
     ] = "warning",
 ) -> None:
-    """Serve the table and its jobs over REST, guarded by the token in EDGELUT_TOKEN and those that are stored."""
+    """Serve the table and its jobs over REST, guarded by the token in EDGELUT_TOKEN and those that are stored.
+
+    With the local SQLite file it is all that is needed: service, job engine, and an agent that measures on this machine.
+    """
     import uvicorn
 
     from db.engine import open_store
-    from edgelut import settings
+    from edgelut import local_service, settings
     from edgelut.errors import InvalidSpec
     from jobs.engine import Engine
     from jobs.service import Jobs
@@ -46,29 +66,81 @@ def serve(
 
     if log_level not in uvicorn.config.LOG_LEVELS:
         raise InvalidSpec(f"no log level {log_level!r}; there are {', '.join(uvicorn.config.LOG_LEVELS)}")
+    tls = _tls(tls_cert, tls_key)
     url = database or settings.database_url()
+    is_embedded = url == settings.database_url(settings.home()) and url.startswith("sqlite")
+    measures = _measures(agent, is_embedded, tls)
     # An embedded file is upgraded by whoever opens it; a server's schema by whoever operates it.
     with _listen(host, port) as listening, open_store(url, migrate=url.startswith("sqlite")) as store:
-        guarded = require_token_off_loopback(host, from_environment(), store.has_tokens)
+        local = secrets.token_urlsafe(32)
+        guarded = require_token_off_loopback(host, replace(from_environment(), local_token=local), store.has_tokens)
         application = create_app(store, guarded, Jobs(store, Engine(store)))
         service: Service = application.state.service
         service.start()  # here, where an error is one line
+        port = listening.getsockname()[1]
+        here = _url(_reachable(host), port, bool(tls))
+        measuring = LocalAgent(here, local, settings.home()) if measures else None
         try:
-            _announce(host, listening.getsockname()[1], guarded=guarded.token is not None or store.has_tokens())
-            _end_cleanly()
-            _server(application, log_level).run(sockets=[listening])
+            with ExitStack() as told:
+                if is_embedded:
+                    told.enter_context(local_service.announce(settings.home(), here, local))
+                guards = guarded.token is not None or store.has_tokens()
+                _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)
+                _end_cleanly()
+                if measuring is not None:
+                    measuring.start()
+                _server(application, log_level, tls, measuring).run(sockets=[listening])
         finally:
+            if measuring is not None:
+                measuring.stop()
             service.close()
 
 
-def _server(application: FastAPI, log_level: str) -> uvicorn.Server:
-    """Return a server that ends what waits for long before it waits for it."""
+def _measures(agent: bool | None, is_embedded: bool, tls: Mapping[str, str]) -> bool:
+    """Say whether an agent is started; raise BackendMissing or InvalidSpec where one is asked for that cannot be."""
+    from edgelut.errors import BackendMissing, InvalidSpec
+
+    lacks = missing()
+    if agent and tls:
+        raise InvalidSpec(
+            "--agent with --tls-cert: the certificate is not for 127.0.0.1; start 'edgelut agent --url https://NAME:PORT' beside it"
+        )
+    if agent and lacks:
+        raise BackendMissing(f"no {' and no '.join(lacks)} to measure with: {INSTALL}, or take --no-agent")
+    return is_embedded and not lacks and not tls if agent is None else agent
+
+
+def _tls(certificate: Path | None, key: Path | None) -> dict[str, str]:
+    """Return uvicorn's settings for TLS; raise InvalidSpec for a file that is missing or does not fit."""
+    import ssl
+
+    from edgelut.errors import InvalidSpec
+
+    if certificate is None and key is None:
+        return {}
+    if certificate is None or key is None:
+        raise InvalidSpec("give both --tls-cert and --tls-key, or neither")
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidSpec(f"--tls-cert {certificate} and --tls-key {key}: {error}") from None
+    return {"ssl_certfile": str(certificate), "ssl_keyfile": str(key)}
+
+
+def _server(
+    application: FastAPI, log_level: str, tls: Mapping[str, str], measuring: LocalAgent | None
+) -> uvicorn.Server:
+    """Return a server that, before it ends, lets its agent hand in its round, and ends what waits for long."""
+    import asyncio
+
     import uvicorn
 
     from edgelut import __version__
 
     class Server(uvicorn.Server):
         async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            if measuring is not None:
+                await asyncio.to_thread(measuring.stop)
             application.state.service.end()
             await super().shutdown(sockets)
 
@@ -79,6 +151,8 @@ def _server(application: FastAPI, log_level: str) -> uvicorn.Server:
         server_header=False,
         headers=[("EdgeLUT-Version", __version__)],
         timeout_graceful_shutdown=10,
+        ssl_certfile=tls.get("ssl_certfile"),
+        ssl_keyfile=tls.get("ssl_keyfile"),
     )
     return Server(config)
 
@@ -110,8 +184,19 @@ def _end_cleanly() -> None:
         signal.signal(number, end)
 
 
-def _announce(host: str, port: int, *, guarded: bool) -> None:
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+def _reachable(host: str) -> str:
+    """Return an address of this machine at which a service bound to `host` answers."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host.strip("[]"), host)
+
+
+def _url(host: str, port: int, tls: bool) -> str:
+    plain = host.strip("[]")
+    return f"{'https' if tls else 'http'}://{f'[{plain}]' if ':' in plain else plain}:{port}"
+
+
+def _announce(url: str, *, guarded: bool, measures: bool) -> None:
     header = ' -H "Authorization: Bearer $EDGELUT_TOKEN"' if guarded else ""
-    typer.echo(f"EdgeLUT serves {url} (Ctrl-C stops it)")
+    typer.echo(
+        f"EdgeLUT serves {url} (Ctrl-C stops it)" + ("; jobs for device host run on this machine" if measures else "")
+    )
     typer.echo(f'curl{header} "{url}/latency?block=MB3D&width=224"')

@@ -38,7 +38,7 @@ class Service:
         self.settings = settings
         self.jobs = jobs or Jobs(store)
         self.answers = Answers(lambda: self.call(store.versions))
-        self.guard = Guard(store, self.call, settings.token, closed=settings.guarded)
+        self.guard = Guard(store, self.call, settings.token, closed=settings.guarded, local=settings.local_token)
         self.feeds = Feeds(self.jobs, self.work)
         self._runs_jobs, self._started = jobs is not None, False
         self._threads: ThreadPoolExecutor | None = None

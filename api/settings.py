@@ -19,6 +19,7 @@ class Settings:
     batch: int = 10_000  # specs or entries in one request
     threads: int = 4  # that talk to the database; more only wait for each other
     job_threads: int = 8  # that do so for agents and jobs: writers, who wait for each other
+    local_token: str | None = field(default=None, repr=False)  # of the agent and the commands on this very machine
     guarded: bool = False  # a token is needed even where none is known, as on an address that others can reach
 
     def __post_init__(self) -> None:
