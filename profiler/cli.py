@@ -23,6 +23,7 @@ from .cli_agent import app as agent_app
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
+    from edgelut.blocks import BlockKind
     from edgelut.jobs import Job, JobEvent, JobRequest
     from edgelut.plan import Point, Policy
     from edgelut.runs import RunStore
@@ -231,7 +232,6 @@ def _specs(
     param: list[str] | None,
 ) -> list[BlockSpec]:
     from edgelut.request import BlockRequest, parse_numbers
-    from supernet import blocks
 
     return BlockRequest(
         presets=preset or (),
@@ -241,7 +241,19 @@ def _specs(
         resolutions=parse_numbers(resolution, "resolution"),
         batches=parse_numbers(batch, "batch") or (1,),
         params=parse_params(param),
-    ).specs(blocks.kind)
+    ).specs(_kind)
+
+
+def _kind(name: str) -> BlockKind:
+    """Return a kind by its name; that of another package is asked of torch's side, which takes seconds to load."""
+    from edgelut.blocks import find_kind
+
+    found = find_kind(name) or SEQUENCES.get(name.lower())
+    if found is None:
+        from supernet import blocks
+
+        found = blocks.kind(name)
+    return found
 
 
 def _points(
