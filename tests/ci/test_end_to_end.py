@@ -132,6 +132,15 @@ def test_a_build_outlives_nothing_but_says_so(workspace: Path, lab: Lab) -> None
     assert "could not tell" in (workspace / "v.xml").read_text()
 
 
+def test_the_gate_measures_itself(lab: Lab, workspace: Path) -> None:
+    done = ci(lab, workspace, "main", "--self-test", "--runs", "2", "--json")
+    assert done.code == 0, done
+    assert done.json["runs"]["of"] == 2 and done.json["found"]["0.1"]["of"] == 14
+    assert done.json["found"]["0.2"]["share"] > 0.8
+    jobs = series(lab, workspace)
+    assert len(jobs) == 5 and {job.request.name for job in jobs} == {f"{workspace.parent.name} (self-test)"}
+
+
 class TestTheAction:
     """Its run steps in order, by bash, with the real command; only pip is left out."""
 

@@ -230,3 +230,17 @@ def test_the_default_name_is_the_configurations() -> None:
     from edgelut.ci.config import FILE
 
     assert cli_ci.FILE == FILE
+
+
+class TestSelfTest:
+    def test_prints_how_often_the_gate_is_wrong(self, jobs: FakeJobs, edgelut: Command, folder: Path) -> None:
+        done = edgelut("ci", "--self-test", "--runs", "2", "--json-file", "rates.json")
+        assert done.code == 0 and "false alarms, builds:" in done.out and "one row +10%, found:" in done.out
+        assert json.loads((folder / "rates.json").read_text())["runs"]["of"] == 2
+        assert edgelut("ci", "--self-test", "--runs", "1", "--json").json["runs"]["of"] == 1
+
+    def test_that_cannot_be_done_exits_with_two(self, jobs: FakeJobs, edgelut: Command) -> None:
+        jobs.fails = ServiceError("cannot reach it")
+        done = edgelut("ci", "--self-test", "--runs", "1")
+        assert done.code == 2 and done.err.endswith("error: cannot reach it\n") and done.out == ""
+        assert edgelut("ci", "--self-test", "--junit", "v.xml").code == 2

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from traceback import format_exc
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -61,6 +61,10 @@ def ci_command(
     wait_for_devices: Annotated[
         float, typer.Option(min=0, metavar="SECONDS", help="Wait so long for devices whose agent is only starting.")
     ] = 0.0,
+    self_test: Annotated[
+        bool, typer.Option("--self-test", help="Measure the gate itself: how often it is wrong, and what it finds.")
+    ] = False,
+    runs: Annotated[int, typer.Option(min=1, max=1000, help="Builds of the self-test.")] = 20,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as Markdown.")] = None,
     junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JUnit XML.")] = None,
     json_file: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the verdict as JSON.")] = None,
@@ -76,6 +80,10 @@ def ci_command(
     from .ci.surroundings import find
 
     started = datetime.now(UTC)
+    if self_test:
+        if markdown is not None or junit is not None:
+            raise InvalidSpec("--self-test prints rates, as JSON too: it writes no --markdown and no --junit")
+        _self_test(config, url, run_id, wait_for_devices, runs, json_file, as_json)
     try:
         surroundings = find(os.environ, Path.cwd(), branch=branch, commit=commit, run=run_id)
         with _terminated(), Progress(sys.stderr, github=surroundings.github) as progress:
@@ -95,6 +103,37 @@ def ci_command(
     _write_reports(result, markdown, junit, json_file)
     _print(result, as_json)
     raise typer.Exit(result.exit_code)
+
+
+def _self_test(
+    config: Path, url: str | None, run_id: str, wait_s: float, runs: int, json_file: Path | None, as_json: bool
+) -> NoReturn:
+    """Measure the gate and print what came of it; what makes that impossible ends as everywhere, but with 2."""
+    from .ci import self_test
+    from .ci.config import load
+    from .ci.flow import Flow
+    from .ci.progress import Progress
+    from .ci.result import UNDECIDED
+    from .ci.surroundings import find
+
+    try:
+        asked = load(config)
+        surroundings = find(os.environ, Path.cwd(), run=run_id)
+        with _terminated(), Progress(sys.stderr, github=surroundings.github) as progress, _connect(asked, url) as jobs:
+            flow = Flow(jobs, asked, surroundings, progress, wait_for_devices_s=wait_s)
+            found = self_test.run(flow, runs)
+    except EdgelutError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(UNDECIDED) from error
+    content = self_test.as_json(found)
+    if json_file is not None:
+        _write(json_file, content + b"\n")
+    if as_json:
+        sys.stdout.write(content.decode() + "\n")
+    else:
+        for line in self_test.lines(found):
+            Console().print(line, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(0)
 
 
 def _annotate(result: Result, progress: Progress) -> None:

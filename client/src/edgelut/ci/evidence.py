@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -155,18 +155,16 @@ def suspects_request(request: JobRequest, verdict: Verdict) -> JobRequest:
     calm = [row for row in verdict.rows if row.outcome == "unchanged" and not row.pinned and row.target in targets]
     beside = sorted(calm, key=lambda row: row.high / row.low)[:BESIDE]
     return replace(
-        request,
-        presets=(),
-        blocks=(),
-        widths=(),
-        widths_out=(),
-        resolutions=(),
-        networks=(),
-        specs=tuple(dict.fromkeys(row.spec for row in (*suspects, *beside))),
-        alone=True,
+        only(request, [row.spec for row in (*suspects, *beside)]),
         devices=tuple(sorted({target.device for target in targets})),
         selector=Params(),
         runtimes=tuple(sorted({target.runtime for target in targets})),
         precisions=tuple(sorted({target.precision for target in targets})),
         threads=tuple(sorted({target.threads for target in targets})),
     )
+
+
+def only(request: JobRequest, specs: Iterable[BlockSpec]) -> JobRequest:
+    """Return the request for these blocks alone, each once."""
+    none: dict[str, Any] = dict.fromkeys(("presets", "blocks", "widths", "widths_out", "resolutions", "networks"), ())
+    return replace(request, **none, specs=tuple(dict.fromkeys(specs)), alone=True)

@@ -62,10 +62,9 @@ class Flow:
         return bool(self.config.record_on) and own.branch == self.config.record_on and not own.pull_request
 
     def _decide(self) -> Result:
-        if self.wait_for_devices_s:
-            self._await_devices()
+        self.await_devices()
         try:
-            job = self._measure("compare", self.config.request, self.config.baseline)
+            job = self.measure("compare", self.config.request, self.config.baseline)
         except _NoBaseline as error:
             return self._first(str(error))
         evidence = fetch(self.jobs, job, self.config)
@@ -78,11 +77,16 @@ class Flow:
             self._record()
         return replace(result, jobs=tuple(self._links), notes=tuple(self._notes), seconds=self.clock() - self._started)
 
-    def _measure(self, purpose: Purpose, request: JobRequest, baseline: str) -> Job:
-        """Return a job that has ended well; raise ServiceError for one that has not, in words for the report."""
+    def measure(self, purpose: Purpose, request: JobRequest, baseline: str, *, part: str = "") -> Job:
+        """Return a job that has ended well; raise ServiceError for one that has not, in words for the report.
+
+        `part` tells jobs of one purpose apart.
+        """
         series = self.config.name if purpose in ("compare", "record") else f"{self.config.name} ({purpose})"
         labelled = replace(request, name=series, baseline=baseline, labels=self.surroundings.labels(purpose))
-        key = self.surroundings.key(self.config.key, purpose, labelled.key)
+        key = self.surroundings.key(self.config.key, purpose, part, labelled.key)
+        if purpose == "self-test":
+            self._started = self.clock()  # each of its jobs has the whole time
         self.progress.begin(f"{self.config.name}: {TITLES[purpose]}")
         try:
             job = self.jobs.submit(labelled, key=key)
@@ -105,11 +109,13 @@ class Flow:
             raise ServiceError(f"job {job.id} was cancelled", problem="cancelled")
         return job
 
-    def _await_devices(self) -> None:
+    def await_devices(self) -> None:
         """Wait until an agent has announced the devices; what is then still missing is told when the job is submitted."""
+        if not self.wait_for_devices_s:
+            return
         wanted = set(self.config.request.devices)
         self.progress.begin(f"{self.config.name}: waiting for {', '.join(sorted(wanted)) or 'a device'}")
-        deadline = self.clock() + min(self.wait_for_devices_s, self._left_s())
+        deadline = self.clock() + self.wait_for_devices_s
         while True:
             there = {device.info.name for device in self.jobs.fleet() if device.state in ("idle", "measuring")}
             if (wanted <= there and there) or self.clock() >= deadline:
@@ -149,7 +155,7 @@ class Flow:
         request = suspects_request(self.config.request, verdict)
         baseline = f"job:{first.baseline_job}" if first.baseline_job else self.config.baseline
         try:
-            job = self._measure("confirm", request, baseline)
+            job = self.measure("confirm", request, baseline)
             second = judge_rows(fetch(self.jobs, job, self.config), self.config)
         except EdgelutError as error:
             text = f"{told} slower, but could not be measured again: {error}"
@@ -182,7 +188,7 @@ class Flow:
         """Fill the table. Where that is all that is left to do, its failure changes no verdict."""
         request = self.config.recorded
         try:
-            job = self._measure("record", request, "")
+            job = self.measure("record", request, "")
         except EdgelutError as error:
             if must:
                 raise
@@ -223,7 +229,7 @@ class Flow:
             commit=self.surroundings.commit,
             jobs=tuple(self._links),
             reference=self.config.reference,
-            policy=GatePolicy(self.config.tolerances.default, self.config.fdr),
+            policy=policy_of(self.config),
             notes=tuple(self._notes),
         )
 
@@ -238,7 +244,12 @@ TITLES: dict[Purpose, str] = {
 
 def judge_rows(evidence: Evidence, config: Config) -> Verdict:
     """Return the gate's verdict on what was measured."""
-    return judge(evidence.pairs, GatePolicy(config.tolerances.default, config.fdr))
+    return judge(evidence.pairs, policy_of(config))
+
+
+def policy_of(config: Config) -> GatePolicy:
+    """Return what a configuration declares to the gate."""
+    return GatePolicy(config.tolerances.default, config.fdr)
 
 
 def _outcome(verdict: Verdict, rows: Sequence[Row], evidence: Evidence, confirmed: bool) -> tuple[Outcome, str]:
