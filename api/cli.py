@@ -84,7 +84,7 @@ def serve(
             with ExitStack() as told:
                 if is_embedded:
                     told.enter_context(local_service.announce(settings.home(), here, local))
-                guards = guarded.token is not None or store.has_tokens()
+                guards = guarded.token is not None or bool(store.tokens())  # ended ones guard too
                 _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)
                 _end_cleanly()
                 if measuring is not None:

@@ -34,6 +34,8 @@ class InProcess(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         """Return the app's response; what it still has to say is read from its stream."""
+        if self._loop.is_closed():
+            raise httpx.ConnectError("the app was stopped", request=request)
         request.read()  # a body that is streamed becomes one that can be given at once
         exchange = _Exchange(self._app, request)
         exchange.task = self._run(exchange.run())

@@ -282,6 +282,7 @@ def _watch(service: HttpJobs, job_id: str, as_json: bool) -> None:
     """Show a job until it has ended, and exit with 1 where points failed or were cancelled."""
     from .job_tables import failure_line
 
+    service.job(job_id)  # what is not there is one line, without a display
     with _Display(quiet=as_json) as display:
         job = service.wait(job_id, display.job, display.event)
     failed = service.points(job.id, state="failed") if job.points.failed else []
@@ -305,6 +306,7 @@ class _Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[note]}"),
         )
+        self._quiet = quiet
         self._bar = Progress(*columns, console=console(stderr=True), disable=quiet)
         self._task = self._bar.add_task("job", total=None, note="")
 
@@ -327,7 +329,8 @@ class _Display:
 
     def event(self, event: JobEvent) -> None:
         """Print a line of its log above."""
-        self._bar.console.print(_log_line(event), highlight=False, markup=False, soft_wrap=True)
+        if not self._quiet:
+            self._bar.console.print(_log_line(event), highlight=False, markup=False, soft_wrap=True)
 
     def __enter__(self) -> _Display:
         self._bar.start()

@@ -15,13 +15,15 @@ from .sequences import label
 ID = 8  # characters of a job's id that are shown; commands take as many as tell it apart
 
 
-def duration(seconds: float) -> str:
-    """Return a duration in its two largest units."""
-    whole = max(0, round(seconds))
-    for size, name, smaller, name_of_smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
-        if whole >= size:
-            return f"{whole // size} {name} {whole % size // smaller} {name_of_smaller}"
-    return f"{whole} s"
+def duration(seconds: float, units: int = 2) -> str:
+    """Return a duration in its largest units."""
+    left = max(0, round(seconds))
+    said: list[str] = []
+    for size, name in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        if said or left >= size:
+            said.append(f"{left // size} {name}" if left >= size else "")
+            left %= size
+    return " ".join(one for one in said[:units] if one) or "0 s"
 
 
 def ago(moment: datetime, now: datetime | None = None) -> str:
@@ -36,11 +38,12 @@ def ago(moment: datetime, now: datetime | None = None) -> str:
 def jobs_table(jobs: Iterable[Job]) -> Table:
     """Return one line a job."""
     table = _table("job", "name", "state", "points", "failed", "left", "submitted", right=("points", "failed", "left"))
-    table.columns[1].overflow = "ellipsis"
-    table.columns[1].no_wrap = True
+    for column in table.columns:
+        column.no_wrap = True
+    table.columns[1].max_width = 20
     for job in jobs:
-        left = "" if job.seconds_left is None or job.state in ENDED else duration(job.seconds_left)
-        done = f"{job.points.closed} of {job.points.total}"
+        left = "" if job.seconds_left is None or job.state in ENDED else duration(job.seconds_left, 1)
+        done = f"{job.points.closed}/{job.points.total}"
         table.add_row(job.id[:ID], job.request.name, job.state, done, f"{job.points.failed}", left, ago(job.created_at))
     return table
 
@@ -99,8 +102,7 @@ def token_state(token: TokenInfo, now: datetime) -> str:
         return "revoked"
     if token.expires_at is None:
         return "valid"
-    left = (token.expires_at - now).total_seconds()
-    return f"valid for {duration(left)}" if left > 0 else "expired"
+    return f"until {token.expires_at:%Y-%m-%d %H:%M}" if token.expires_at > now else "expired"
 
 
 def counted(job: Job) -> str:
@@ -119,7 +121,7 @@ def failure_line(point: JobPoint) -> str:
 
 
 def _table(*names: str, right: Sequence[str] = ()) -> Table:
-    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(*names, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for name, column in zip(names, table.columns, strict=True):
         column.justify = "right" if name in right else "left"
     return table
