@@ -59,9 +59,10 @@ def agent(
     from edgelut import settings
     from edgelut.errors import InvalidSpec
 
-    from .agent import Agent, Options
+    from .agent import Agent
     from .agent_report import Report
     from .fleet import parse_devices, parse_environments
+    from .session import Options
 
     address = url or os.environ.get("EDGELUT_URL")
     if not address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,9 +13,11 @@ import pytest
 from backends import registry
 from db.engine import SqlStore, open_store
 from edgelut.plan import Policy
+from profiler import agent as agents
 from profiler import export_points, rounds, timing
 from profiler.worker import Worker
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
+from tests.profiler.lab import Lab, wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +90,17 @@ def hosted(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runtime `scripted` as one that runs on this machine's processor; pauses between rounds are not waited for."""
     monkeypatch.setattr(type(registry.load_runtime("scripted")), "hosted", True)
     monkeypatch.setattr(Policy, "pause_s", lambda policy, round_s: 0.0)
+
+
+@pytest.fixture
+def lab(
+    database: Path, tmp_path: Path, quick_exports: None, inline: None, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Lab]:
+    """A service over the database in the home, and agents of another home."""
+    monkeypatch.setattr(agents, "POLL_S", 0.2)
+    monkeypatch.setattr(agents, "SOON_S", 0.1)
+    with open_store(f"sqlite:///{database}") as opened:
+        made = Lab(opened, tmp_path / "agent")
+        yield made
+        wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("edgelut-work")])
+        made.line.end()
