@@ -77,7 +77,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     env = {**ours, "PYTHONPATH": os.pathsep.join((str(folder / "plugins"), str(ROOT)))}
     env["EDGELUT_HOME"] = str(folder / "home")
     serve, agent = folder / "serve.log", folder / "agent.log"
-    with process([*EDGELUT, "serve", "--port", "0"], serve, env):
+    with process([*EDGELUT, "serve", "--port", "0", "--no-agent"], serve, env):
         url = address(serve)
         argv = [*EDGELUT, "agent", "--url", url, "--device", "null=lab", "--name", "tester", "--home"]
         with process([*argv, str(folder / "agent")], agent, env):

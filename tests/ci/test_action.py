@@ -245,18 +245,19 @@ class TestTheStepsByThemselves:
             "if sys.argv[1] == 'agent':\n"
             "    def stop(*_):\n        print('stopped', flush=True)\n        sys.exit(0)\n"
             "    signal.signal(signal.SIGTERM, stop)\n"
-            "    print(os.environ['EDGELUT_URL'], os.environ['EDGELUT_TOKEN'], '::error::x', flush=True)\n"
+            "    print(sys.argv[2:], os.environ['EDGELUT_URL'], os.environ['EDGELUT_TOKEN'], '::error::x', flush=True)\n"
             "    open('ready', 'w').close()\n    time.sleep(60)\n"
             "while not os.path.exists('ready'): time.sleep(0.02)\n"
             "print(words, os.environ['EDGELUT_TOKEN'])\nsaid('passed')\n",
         )
-        ended = run(runner, agent="true", token="submit-it", agent_token="run-it")
+        ended = run(runner, agent="true", device="gha", token="submit-it", agent_token="run-it")
         assert not ended.failed and ended.ran[2:5] == [
             "Start an agent on this runner",
             "Measure and compare",
             "Stop the agent",
         ]
-        assert "https://lut.example.com run-it ::error::x" in ended.printed and "stopped" in ended.printed
+        said = "['--name', 'gha', '--device', 'host=gha'] https://lut.example.com run-it ::error::x"
+        assert said in ended.printed and "stopped" in ended.printed
         assert "'--wait-for-devices', '180'] submit-it" in ended.printed
 
     def test_without_an_address_a_service_runs_here(self, runner: Path) -> None:

@@ -194,3 +194,39 @@ class TestTheAction:
         assert "::error title=slower::identity 48 @4: 1.2" in slower.printed
         assert "<failure " in Path(slower.outputs["junit"]).read_text()
         assert slower.printed.count("::group::") == slower.printed.count("::endgroup::") == 2
+
+
+@pytest.mark.slow
+def test_a_runner_alone_measures_real_blocks(tmp_path: Path, lab: Lab) -> None:
+    """Service, agent and device are one machine: `agent: true` and nothing else; what is kept between builds is the data folder."""
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install 'edgelut-service[onnxruntime-cpu]'")
+    (tmp_path / "edgelut-ci.yaml").write_text(
+        "name: runner\njob: {blocks: [MB4D], widths: [16, 24, 32, 40, 48, 56], resolutions: [7], devices: host}\n"
+        "baseline: {branch: main}\nrecord: {on-branch: main}\ntimeout: 4m\n"
+    )
+    env = {name: value for name, value in lab.env.items() if name != "PYTHONPATH"} | {
+        "EDGELUT_HOME": str(tmp_path / "home"),
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REPOSITORY": "us/lut",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    ended = []
+    for run, branch in enumerate(("main", "feature")):
+        (tmp_path / f"temp-{run}").mkdir()
+        ended.append(
+            github.run_action(
+                ACTION,
+                {"agent": "true"},
+                workspace=tmp_path,
+                temp=tmp_path / f"temp-{run}",
+                env={**env, "GITHUB_REF_NAME": branch, "GITHUB_RUN_ID": str(run)},
+                action_path=ROOT,
+                without=("install",),
+            )
+        )
+    first, second = ended
+    assert first.outputs["verdict"] == "passed", first
+    found = json.loads(Path(second.outputs["json"]).read_text())
+    assert len(found["rows"]) == 6 and all(row["verdict"]["interleaved"] for row in found["rows"]), second
+    assert second.outputs["verdict"] in ("passed", "unclear"), second  # it is the same thing twice
+    assert "Stop the agent" in second.ran and "serves http://127.0.0.1" in second.printed
