@@ -119,7 +119,7 @@ class Verdict:
 def judge(pairs: Sequence[Pair], policy: GatePolicy | None = None) -> Verdict:
     """Return what one session says."""
     policy = policy or GatePolicy()
-    ratios = _with_spread({index: _ratio(pair, policy) for index, pair in enumerate(pairs)})
+    ratios = _with_processes({index: _ratio(pair, policy) for index, pair in enumerate(pairs)}, policy)
     rows = [_row(pair, ratios[index], *_others(index, pairs, ratios), policy) for index, pair in enumerate(pairs)]
     return _verdict(rows, policy, _hidden(pairs, ratios, policy))
 
@@ -140,32 +140,40 @@ def confirm(first: Verdict, second: Verdict) -> Verdict:
 
 def _ratio(pair: Pair, policy: GatePolicy) -> Ratio | None:
     if pair.interleaved:
-        return interleaved(pair.new, pair.baseline, policy.process_error)
+        return interleaved(pair.new, pair.baseline)
     return apart(pair.new, pair.baseline, policy.session_error)
 
 
-def _with_spread(ratios: Mapping[int, Ratio | None]) -> dict[int, Ratio | None]:
-    """Return ratios whose errors are no smaller than what the generations show.
+def _with_processes(ratios: Mapping[int, Ratio | None], policy: GatePolicy) -> dict[int, Ratio | None]:
+    """Return ratios whose errors hold what rows move by between processes, too.
 
     Three generations tell little of one row, but those of all rows together do, as variances of many genes are moderated in
-    limma (Smyth 2004): each row's error is that of all, and gives way to its own by 2 parts in 10.
+    limma (Smyth 2004): what processes add is taken to be the same for all rows, at least what is declared, and gives way to a
+    row's own by 2 parts in 10.
     """
-    shares = {
-        index: (ratio.spread / ratio.error) ** 2
-        for index, ratio in ratios.items()
-        if ratio is not None and ratio.generations > 1 and ratio.error > 0
-    }
-    if not shares:
-        return dict(ratios)
-    common = max(1.0, float(np.mean(list(shares.values()))))
+    paired = {index: ratio for index, ratio in ratios.items() if ratio is not None and ratio.generations}
+    added = _added([ratio for ratio in paired.values() if ratio.generations > 1])
     found = dict(ratios)
-    for index, share in shares.items():
-        ratio = ratios[index]
-        assert ratio is not None
+    for index, ratio in paired.items():
         own = ratio.generations - 1
-        factor = (BELIEVED * common + own * share) / (BELIEVED + own)
-        found[index] = replace(ratio, error=ratio.error * math.sqrt(max(factor, 1.0)))
+        rounds = ratio.error**2
+        variance = rounds + max(added, policy.process_error**2) / ratio.generations
+        if own:
+            variance = max(variance, (BELIEVED * variance + own * ratio.spread**2) / (BELIEVED + own))
+        share = rounds / variance if variance else 1.0  # of the variance: what the rounds tell
+        freedom = 1 / (share**2 / ratio.freedom + (1 - share) ** 2 / (BELIEVED + own))  # Satterthwaite's
+        found[index] = replace(ratio, error=math.sqrt(variance), freedom=freedom)
     return found
+
+
+def _added(ratios: Sequence[Ratio]) -> float:
+    """Return the variance of a row between two generations of processes, pooled over rows, quiet ones before noisy ones."""
+    if not ratios:
+        return 0.0
+    typical = float(np.median([ratio.spread for ratio in ratios])) ** 2
+    weights = np.asarray([1 / max(ratio.error**2 + typical, 1e-12) ** 2 for ratio in ratios])
+    more = np.asarray([ratio.generations * (ratio.spread**2 - ratio.error**2) for ratio in ratios])
+    return max(0.0, float((weights * more).sum() / weights.sum()))
 
 
 def _others(index: int, pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None]) -> tuple[float, float]:

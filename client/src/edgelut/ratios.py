@@ -26,8 +26,8 @@ class Ratio:
     """The log of new over old and its standard errors.
 
     `error` is what another session would draw anew, `shared` what all sessions against the same earlier runs have in common.
-    `spread` is the error as the generations of processes show it, NaN where there is one: rounds of a generation may have in
-    common what `error` does not know of. `freedom` are the degrees of freedom of `error`.
+    Of interleaved runs `error` is what the rounds within a generation of processes show; `spread` is the whole error as the
+    generations show it, NaN where there is only one. `freedom` are the degrees of freedom of `error`.
     """
 
     log: float
@@ -35,16 +35,15 @@ class Ratio:
     shared: float = 0.0
     freedom: float = math.inf
     spread: float = math.nan
-    generations: int = 1
+    generations: int = 0  # of interleaved runs
     rounds: int = 0
     doubts: tuple[str, ...] = ()
 
 
-def interleaved(new: Sequence[Run], baseline: Sequence[Run], process_error: float) -> Ratio | None:
+def interleaved(new: Sequence[Run], baseline: Sequence[Run]) -> Ratio | None:
     """Return the ratio of runs of the same rounds, or None where no round has both.
 
-    `process_error` is what a row moves by between two processes, at the least. Where a side's conditions changed, its newest
-    runs count.
+    Where a side's artifact or conditions changed, its newest runs count.
     """
     ours, theirs = ({run.round: run for run in _alike(runs)} for runs in (new, baseline))
     on_cpu = _on_cpu([*ours.values(), *theirs.values()])
@@ -58,11 +57,13 @@ def interleaved(new: Sequence[Run], baseline: Sequence[Run], process_error: floa
         return None
     logs = [np.asarray(values) for values in groups.values()]
     pooled = np.concatenate(logs)
-    centre, error = locate(pooled)
+    centre, _ = locate(pooled)
+    inside = np.concatenate([values - (np.median(values) if len(values) > 2 else centre) for values in logs])
+    freedom = max(len(pooled) - len(logs), 1)
     return Ratio(
         centre,
-        math.hypot(error, process_error / math.sqrt(len(logs))),
-        freedom=max(len(pooled) - 1, 1),
+        locate(inside)[1] * math.sqrt(len(pooled) / freedom),
+        freedom=freedom,
         spread=_jackknife(logs),
         generations=len(logs),
         rounds=len(pooled),

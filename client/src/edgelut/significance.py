@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -21,15 +22,27 @@ def student_tail(t: float, freedom: float) -> float:
     return half if t >= 0 else 1 - half
 
 
+@lru_cache(maxsize=1024)
 def student_quantile(tail: float, freedom: float) -> float:
-    """Return the t that P(T > t) = tail belongs to, for 0 < tail <= 0.5; by bisection."""
-    low, high = 0.0, 1.0
-    while student_tail(high, freedom) > tail:
-        high *= 2
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_tail(middle, freedom) > tail else (low, middle)
-    return (low + high) / 2
+    """Return the t that P(T > t) = tail belongs to, for 0 < tail <= 0.5.
+
+    Newton's method from 0, where the tail is too large: it falls ever less steeply, so that no step goes too far.
+    """
+    t = 0.0
+    for _ in range(200):
+        step = (student_tail(t, freedom) - tail) / _density(t, freedom)
+        t += step
+        if abs(step) <= 1e-12 * max(t, 1.0):
+            break
+    return t
+
+
+def _density(t: float, freedom: float) -> float:
+    """Return the density of Student's t."""
+    if math.isinf(freedom):
+        return math.exp(-t * t / 2) / math.sqrt(2 * math.pi)
+    scale = math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2) - math.log(freedom * math.pi) / 2
+    return math.exp(scale - (freedom + 1) / 2 * math.log1p(t * t / freedom))
 
 
 def incomplete_beta(x: float, a: float, b: float) -> float:
