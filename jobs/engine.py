@@ -22,6 +22,7 @@ from db.store import SqlStore
 from edgelut.errors import EdgelutError, StorageError
 from edgelut.jobs import ENDED
 
+from . import KEEP
 from .executors import executors_on
 from .quiet import quieten
 
@@ -35,7 +36,7 @@ MESSAGE_POLL_S = 1.0  # on SQLite, how often it looks for messages: a statement 
 CHECK_S = 10.0  # how often workflows are compared with jobs and executors
 ADOPT_S = 60.0  # after so long without a sign of life an executor's workflows are anybody's
 WAIT_S = 3600.0  # a workflow wakes by itself so often; each time costs three rows, of which a weekend has 200
-KEEP = timedelta(days=90)  # finished workflows
+FORGET_S = 3600.0  # between two looks for finished workflows that are old
 STOP_S = 2  # what running steps get to end in
 _ACTIVE = ["PENDING", "ENQUEUED", "DELAYED"]
 _FINISHED = ["SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"]
@@ -67,12 +68,13 @@ class Engine:
         self._engine = _engine_for(store.engine)
         self._changed = threading.Condition()
         self._told: dict[str, None] = {}
-        self._stopping = False
+        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._dbos: DBOS | None = None
         self._waiting: set[str] = set()  # workflows whose function runs in this process
         self._looking: set[str] = set()  # jobs that a step looks at just now
         self._suspects: set[str] = set()  # of ours, but they did not run at the last check
+        self._forgot_at: float | None = None
         self._missed: dict[str, float] = {}  # executors that are not alive, and since when on the monotonic clock
 
     @property
@@ -99,16 +101,20 @@ class Engine:
                 raise
             where = shown(self._store.engine.url)
             raise StorageError(f"the job engine cannot start on {where}: {_first_line(error)}") from error
-        self._stopping = False
-        self._thread = threading.Thread(target=self._look_after, name="edgelut-engine", daemon=True)
+        self._stopping = (
+            threading.Event()
+        )  # each thread its own: one that hangs in a database that is away must not go on later
+        self._thread = threading.Thread(
+            target=self._look_after, args=(self._stopping,), name="edgelut-engine", daemon=True
+        )
         self._thread.start()
 
     def stop(self) -> None:
         """End it; what waits goes on when this executor, or after `adopt_s` another, runs. Idempotent."""
         if self._thread is None:
             return
+        self._stopping.set()
         with self._changed:
-            self._stopping = True
             self._changed.notify_all()
         self._thread.join(STOP_S)
         self._thread = None
@@ -141,23 +147,23 @@ class Engine:
 
     # What looks after them
 
-    def _look_after(self) -> None:
+    def _look_after(self, stopping: threading.Event) -> None:
         checked = -self._check_s
-        while not self._stopping:
+        while not stopping.is_set():
             try:
                 if time.monotonic() - checked >= self._check_s:
                     checked = time.monotonic()
                     self._check()
-                self._attend_told()
+                self._attend_told(stopping)
             except Exception as error:  # noqa: BLE001  # the database is away, or DBOS is: the next check tries again
-                if not self._stopping:
+                if not stopping.is_set():
                     _log.warning("jobs are looked after again in %g s: %s", self._check_s, _first_line(error))
             with self._changed:
-                if not self._told and not self._stopping:
+                if not self._told and not stopping.is_set():
                     self._changed.wait(max(0.0, checked + self._check_s - time.monotonic()))
 
-    def _attend_told(self) -> None:
-        while not self._stopping:
+    def _attend_told(self, stopping: threading.Event) -> None:
+        while not stopping.is_set():
             with self._changed:
                 if not self._told:
                     return
@@ -214,7 +220,10 @@ class Engine:
                 DBOS.resume_workflow(one.workflow_id)
 
     def _forget(self) -> None:
-        """Remove finished workflows that are old; those of a thousand at a time, so that writers take turns."""
+        """Remove finished workflows that are old, a thousand an hour at most, so that writers take turns."""
+        if self._forgot_at is not None and time.monotonic() - self._forgot_at < FORGET_S:
+            return
+        self._forgot_at = time.monotonic()
         until = (datetime.now(UTC) - self._keep).isoformat()
         old = DBOS.list_workflows(
             status=_FINISHED, completed_before=until, name=_job_name, limit=1000, load_input=False, load_output=False

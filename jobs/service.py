@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from db.batches import LEASE_S
 from db.fleet import LIVE_S
@@ -36,10 +37,13 @@ from edgelut.jobs import (
 )
 from edgelut.types import Artifact, Entry, Run
 
-from .engine import KEEP, Engine
+from . import KEEP
 from .leases import Watch
 from .planning import check_environment, plan, with_baselines
 from .signals import Signal
+
+if TYPE_CHECKING:
+    from .engine import Engine  # and with it DBOS, which who only asks need not load
 
 HEARTBEAT_S = 5.0  # how often an agent says that it lives
 POLL_S = 1.0  # how often a long poll looks by itself: another process's submit does not ring here

@@ -89,7 +89,7 @@ def widths(count: int) -> tuple[BlockSpec, ...]:
     return tuple(MB3D.spec(8 * (number + 1), 7) for number in range(count))
 
 
-def wait_until(what: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(what: Callable[[], object], seconds: float = 60.0) -> None:
     """Return when something is so; fail after a while."""
     deadline = time.monotonic() + seconds
     while not what():
