@@ -79,9 +79,12 @@ class Session:
         self._live = [
             _Pair(
                 match,
-                [_Row(side, number, match.item.point, stored) for side, stored in match.stored.items()],
+                [
+                    _Row(side, 2 * n + own, match.item.point, stored)
+                    for own, (side, stored) in enumerate(match.stored.items())
+                ],
             )
-            for number, match in enumerate(matches)
+            for n, match in enumerate(matches)
         ]
         self._lanes: dict[Key, _Lane] = {}
         self._pace = Pace(lambda: Worker(TASKS, keep=context.keep))

@@ -63,6 +63,23 @@ def test_what_was_added_is_found_again(artifacts: ArtifactStore, put: Callable[[
     assert not list((artifacts.root / "tmp").iterdir())
 
 
+def test_an_artifact_is_found_by_its_hash_whatever_its_key(artifacts: ArtifactStore) -> None:
+    one = add(artifacts, "aa11", b"abc", "ab" * 32)
+    other = add(artifacts, "bb22", b"abcd", "cd" * 32)
+    assert artifacts.by_hash({"ab" * 32, "ef" * 32}) == {"ab" * 32: one}
+    assert artifacts.by_hash({"ab" * 32, "cd" * 32}) == {"ab" * 32: one, "cd" * 32: other}
+    assert artifacts.by_hash(set()) == {} and ArtifactStore(artifacts.root / "none").by_hash({"ab" * 32}) == {}
+
+
+def test_a_damaged_artifact_is_not_found_by_its_hash_unless_another_is_whole(artifacts: ArtifactStore) -> None:
+    add(artifacts, "aa11", b"abc").path.write_bytes(b"abd")
+    assert artifacts.by_hash({"ab" * 32}) == {}
+    whole = add(artifacts, "bb22", b"abc and metadata")
+    (artifacts.root / "keys" / "cc").mkdir()
+    (artifacts.root / "keys" / "cc" / "cc33.json").write_text("{")
+    assert artifacts.by_hash({"ab" * 32}) == {"ab" * 32: whole}
+
+
 def test_every_part_of_a_key_tells_artifacts_apart() -> None:
     keys = {
         KEY,

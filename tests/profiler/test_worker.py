@@ -57,6 +57,7 @@ def test_a_worker_is_another_process_that_answers_with_values(worker: Worker) ->
         ("break_library", TaskFailed, "LibraryError: code 3: inside"),
         ("break_plugin", TaskFailed, "PluginError: plugin because reasons"),
         ("no_such_task", TaskFailed, "AttributeError"),
+        ("unreadable", TaskFailed, "the answer to 'unreadable' cannot be read here: ModuleNotFoundError"),
     ],
 )
 def test_what_a_task_raises_comes_back_and_the_worker_goes_on(

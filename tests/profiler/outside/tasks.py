@@ -74,6 +74,22 @@ def unpicklable() -> Any:
     return lambda: None
 
 
+class _Elsewhere:
+    """What only the process that made it can build."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _build, (os.getpid(),)
+
+
+def _build(maker: int) -> None:
+    if os.getpid() != maker:
+        raise ModuleNotFoundError("No module named 'elsewhere'")
+
+
+def unreadable() -> Any:
+    return _Elsewhere()
+
+
 def interrupted(number: int) -> str:
     os.kill(os.getpid(), number)
     return "alive"
