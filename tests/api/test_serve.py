@@ -41,7 +41,7 @@ def refused(home: Path, *arguments: str, **more: str) -> subprocess.CompletedPro
 @contextmanager
 def serving(home: Path, *arguments: str, **more: str) -> Iterator[tuple[subprocess.Popen[str], str, str]]:
     """Start the service on a free port; give the process, its URL and the example that it printed."""
-    argv = [*EDGELUT, "--port", "0", *arguments]
+    argv = [*EDGELUT, "--no-agent", "--port", "0", *arguments]  # which would load torch for a minute
     with subprocess.Popen(
         argv, env=environment(home, **more), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
