@@ -124,6 +124,14 @@ def test_a_build_that_is_stopped_cancels_its_job(lab: Lab, built: Path) -> None:
     assert series(lab, built)[-1].state == "cancelled"
 
 
+def test_a_build_whose_time_is_up_cancels_its_job_and_says_how_far_it_came(lab: Lab, built: Path) -> None:
+    text = (built / "edgelut-ci.yaml").read_text()
+    (built / "edgelut-ci.yaml").write_text(text.replace("timeout: 3m", "timeout: 1s"))
+    done = ci(lab, built, "feature")
+    assert done.code == 2 and "did not end within 1 s ('timeout') and was cancelled" in done.err, done
+    assert series(lab, built)[-1].state == "cancelled"
+
+
 def test_a_build_outlives_nothing_but_says_so(workspace: Path, lab: Lab) -> None:
     """No service there: within its retries the command says so, and writes what it was asked to write."""
     started = time.monotonic()

@@ -300,3 +300,15 @@ def test_devices_whose_agent_is_starting_are_waited_for(
     flow.sleep = slept.append
     assert flow.run().exit_code == 0
     assert (jobs.looks, sum(slept)) == (looks, waited)
+
+
+def test_rows_of_several_targets_are_confirmed_on_their_own(tmp_path: Path) -> None:
+    config = configured(tmp_path, TEXT.replace("devices: host", "devices: host, runtimes: [x, y], threads: [1, 2]"))
+    jobs = FakeJobs()
+    run(jobs, config, MAIN)
+    jobs.slow = one_slow
+    result = run(jobs, config)
+    assert result.exit_code == 1 and len(result.of("regression")) == 4
+    assert {row.verdict.spec for row in result.of("regression")} == {SLOW}
+    assert len({row.verdict.target for row in result.rows}) == 4
+    assert len(result.rows) == 4 * len(config.request.blocks_asked())
