@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,14 @@ class TestTheAction:
                 if "token" in str(value):
                     assert name == "EDGELUT_TOKEN"
             assert "TOKEN" not in step.get("run", "").replace("EDGELUT_TOKEN=''", "")
+
+    def test_what_it_installs_is_what_the_packages_offer(self) -> None:
+        service = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        client = tomllib.loads((ROOT / "client" / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        backends = ACTION["inputs"]["backends"]["default"].split(",")
+        assert set(backends) <= set(service) and "ci" in client
+        (torch,) = {one for name in backends for one in service[name] if one.startswith("torch==")}
+        assert f" {torch}\n" in by_id("install")["run"]
 
     def test_the_guide_describes_every_input_and_output(self) -> None:
         guide = (ROOT / "docs" / "ci.md").read_text()
