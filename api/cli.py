@@ -82,7 +82,7 @@ def serve(
         measuring = LocalAgent(here, local, settings.home()) if measures else None
         try:
             with ExitStack() as told:
-                if is_embedded:
+                if is_embedded and measures:  # without an agent, commands here measure by themselves
                     told.enter_context(local_service.announce(settings.home(), here, local))
                 guards = guarded.token is not None or bool(store.tokens())  # ended ones guard too
                 _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,6 +18,8 @@ from edgelut.job_client import HttpJobs
 from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
 from edgelut.runs import Failure
 from edgelut.types import Entry, Target
+
+AGENT_S = 60.0  # what a service that has just started gives its agent to say which runtimes it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,7 @@ def run_job(
 ) -> JobResult:
     """Submit a job and wait until it has ended; return what came of it. Interrupted, it leaves the job running."""
     with closing(HttpJobs(place.url, place.token)) as jobs, closing(HttpTable(place.url, place.token)) as table:
-        try:
-            submitted = jobs.submit(request)
-        except InvalidSpec as error:
-            if place.said:
-                raise
-            hint = f"asked of the service that runs here ({place.url}); --local measures without it"
-            raise InvalidSpec(f"{error} ({hint})") from None
+        submitted = jobs.submit(request) if place.said else _submit_here(jobs, request, place)
         on_submit(submitted)
         job = jobs.wait(submitted.id, on_job, on_event)
         points = jobs.points(job.id)
@@ -83,6 +80,20 @@ def run_job(
         known=[rows[point.number] for point in points if point.state == "known" and point.number in rows],
         failures=[_failure(point) for point in points if point.state in ("failed", "cancelled")],
     )
+
+
+def _submit_here(jobs: HttpJobs, request: JobRequest, place: Place) -> Job:
+    """Submit a job to the service of this machine, whose agent may not have said yet what it can do."""
+    deadline = time.monotonic() + AGENT_S
+    while True:
+        try:
+            return jobs.submit(request)
+        except InvalidSpec as error:
+            ready = {device.info.name for device in jobs.fleet() if device.info.usable}
+            if ready.issuperset(request.devices) or time.monotonic() > deadline:
+                hint = f"asked of the service that runs here ({place.url}); --local measures without it"
+                raise InvalidSpec(f"{error} ({hint})") from None
+        time.sleep(0.3)
 
 
 def _rows(table: HttpTable, points: Sequence[JobPoint]) -> dict[int, Entry]:

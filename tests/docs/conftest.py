@@ -56,7 +56,7 @@ def home(folder: Path) -> Path:
 @pytest.fixture(scope="session")
 def service(home: Path, environment: dict[str, str]) -> Iterator[str]:
     """The address of a live service over the table."""
-    argv = [sys.executable, "-P", "-c", "from edgelut.cli import main; main()", "serve", "--port", "0"]
+    argv = [sys.executable, "-P", "-c", "from edgelut.cli import main; main()", "serve", "--no-agent", "--port", "0"]
     with subprocess.Popen(
         argv, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
