@@ -24,6 +24,11 @@ LINKS = {
     "devices": "/devices",
     "targets": "/targets",
     "check": "/check",
+    "jobs": "/jobs",
+    "fleet": "/fleet",
+    "agents": "/agents",
+    "marks": "/marks",
+    "tokens": "/tokens",
     "health": "/healthz",
     "openapi": "/openapi.json",
 }

@@ -22,7 +22,7 @@ from edgelut.jobs import Agent, Claim, FleetDevice, Progress, Pulse, Standing, W
 from edgelut.rest import Connection
 from edgelut.types import Artifact, Params
 from jobs.service import Jobs
-from tests.api.support import RestJobs, entry, new_client, submit, tiny_agent
+from tests.api.support import RestJobs, entry, new_client, served, submit, tiny_agent
 from tests.api.test_auth import bearer
 from tests.api.test_latency import problem
 from tests.jobs.support import TinyAgent, request_for
@@ -282,6 +282,18 @@ def test_a_client_that_goes_away_ends_its_claim_and_is_given_nothing(store: SqlS
 
     asyncio.run(play())
     assert store.leases() == []
+
+
+def test_a_connection_that_is_cut_while_its_claim_waits_is_given_nothing(store: SqlStore, jobs: Jobs) -> None:
+    agent = tiny_agent(jobs, "a")
+    body = {"session": agent.session, "devices": ["a"], "wait_s": 30}
+    with served(create_app(store, jobs=jobs)) as url:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(f"{url}/agents/lab/claim", json=body, timeout=0.5)
+        time.sleep(0.3)
+        jobs.submit(request_for("a"))
+        time.sleep(0.3)
+        assert store.leases() == []
 
 
 def test_a_service_that_stops_ends_waiting_claims_at_once(store: SqlStore, jobs: Jobs) -> None:

@@ -253,7 +253,7 @@ def test_a_stream_that_breaks_off_is_taken_up_after_the_last_line_that_was_heard
 
 def test_a_service_that_stays_away_is_given_up_after_a_while() -> None:
     service, asked, _ = jobs_of([says(a_job("running")), lost], patience_s=0.2)
-    service._sleep = time.sleep
+    service._sleep = lambda _: time.sleep(0.02)
     with pytest.raises(ServiceError, match="cannot reach http://service"):
         service.wait("7f3a")
     assert len(asked) >= 3

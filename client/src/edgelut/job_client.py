@@ -240,7 +240,8 @@ class HttpJobs:
             if failure is not None and time.monotonic() - heard > self._patience_s:
                 raise failure
             left = LONGEST_WAIT_S if deadline is None else max(0.0, deadline - time.monotonic())
-            self._sleep(min(0.2 * 2.0**attempt, LONGEST_WAIT_S, left) * random.uniform(0.5, 1.0))
+            first = 1.0 if failure is None else 0.2  # who ends streams early may do so always, as some proxies do
+            self._sleep(min(first * 2.0**attempt, LONGEST_WAIT_S, left) * random.uniform(0.5, 1.0))
             attempt = min(attempt + 1, 10)
 
     def _stream(self, job_id: str, after: int, deadline: float | None) -> Generator[tuple[str, str], None, None]:
