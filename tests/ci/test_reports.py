@@ -13,6 +13,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 from rich.console import Console
 
 from edgelut import MB3D, MB4D, BlockSpec, wire
@@ -202,3 +205,50 @@ def test_rows_that_differ_in_parameters_alone_have_other_names() -> None:
 
 def test_a_headline_is_a_sentence() -> None:
     assert headline(AWAY) == "could not tell: cannot reach http://x: refused; is 'edgelut serve' running there?"
+
+
+def live(document: str) -> list[str]:
+    """Return what of a document is more than text: HTML, links, images, headings and the like, as a Markdown reader finds it."""
+    found = []
+    waiting = MarkdownIt("commonmark").enable(["table", "strikethrough"]).parse(document)
+    while waiting:
+        token = waiting.pop(0)
+        waiting = [*(token.children or []), *waiting]
+        if token.type in ("html_block", "html_inline"):
+            found += re.findall(r"<[^>]*>", token.content)
+        elif token.type == "image" or token.type.endswith("_open"):
+            found.append(f"{token.type} {token.attrGet('href') or ''}".strip())
+    return found
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60))
+def test_no_words_are_live_as_prose(words: str) -> None:
+    assert set(live(f"a {text(words)} b")) <= {"paragraph_open"}
+    assert set(live(text(words))) <= {"paragraph_open"}
+    assert not re.search(r"[@#]\w", text(words))
+
+
+@given(st.text(st.sampled_from("`|\\ \n<>[]()!*_~@#a1-+.&;:/"), max_size=30))
+def test_no_punctuation_is_live_in_prose_or_in_a_cell(words: str) -> None:
+    assert set(live(text(words))) <= {"paragraph_open"}
+    table = f"| x | y |\n|---|---|\n| {cell(words)} | z |\n"
+    opened = [one for one in live(table) if one not in ("table_open", "thead_open", "tbody_open")]
+    assert opened == ["tr_open", "th_open", "th_open", "tr_open", "td_open", "td_open"]
+    assert "<td>z</td>" in MarkdownIt("commonmark").enable("table").render(table)
+
+
+def test_a_reader_of_markdown_finds_what_was_meant_to_be_live_and_nothing_else() -> None:
+    kinds = {one.partition(" ")[0] for one in live(markdown(FULL)) if not one.startswith("<")}
+    assert "image" not in kinds
+    assert [one for one in live(markdown(FULL)) if one.startswith("link_open")] == [
+        "link_open https://lut.example.com/jobs/0456"
+    ]
+    assert {one for one in live(markdown(FULL)) if one.startswith("<")} == {
+        "<details>", "</details>", "<summary>", "</summary>",
+    }  # fmt: skip
+
+
+@given(st.text(st.characters(codec="utf-8"), max_size=60))
+def test_any_words_make_readable_xml(words: str) -> None:
+    odd = replace(FULL, name=words, reason=words, failures=(FailedPoint(words, HOST, words),))
+    ElementTree.fromstring(junit(odd))
