@@ -72,7 +72,7 @@ def test_each_row_comes_round_and_a_pinned_network_every_third_time() -> None:
 
 def test_a_slowdown_of_everything_is_looked_for_where_a_pinned_network_was_measured_again() -> None:
     result = self_test(Drawn(Noise(0.02)), 4, slowdowns=(0.2,), drawn=4)
-    assert result.uniform == Rate(2, 2)
+    assert result.uniform == Rate(2, 2) and result.everything == {0.2: Rate(2, 2)}
 
 
 def test_suspects_are_measured_again_and_cleared() -> None:

@@ -116,10 +116,13 @@ class Verdict:
     hidden: str = ""  # what was removed as common though no pinned network shows it, in words
 
 
-def judge(pairs: Sequence[Pair], policy: GatePolicy | None = None) -> Verdict:
-    """Return what one session says."""
+def judge(
+    pairs: Sequence[Pair], policy: GatePolicy | None = None, measured: Sequence[Ratio | None] | None = None
+) -> Verdict:
+    """Return what one session says. `measured` are the pairs' ratios (`ratio_of`) where they are known already."""
     policy = policy or GatePolicy()
-    ratios = _with_processes({index: _ratio(pair, policy) for index, pair in enumerate(pairs)}, policy)
+    found = measured if measured is not None else [ratio_of(pair, policy) for pair in pairs]
+    ratios = _with_processes(dict(enumerate(found)), policy)
     rows = [_row(pair, ratios[index], *_others(index, pairs, ratios), policy) for index, pair in enumerate(pairs)]
     return _verdict(rows, policy, _hidden(pairs, ratios, policy))
 
@@ -138,7 +141,8 @@ def confirm(first: Verdict, second: Verdict) -> Verdict:
     return replace(verdict, suspects=())
 
 
-def _ratio(pair: Pair, policy: GatePolicy) -> Ratio | None:
+def ratio_of(pair: Pair, policy: GatePolicy) -> Ratio | None:
+    """Return a pair's ratio as its runs alone tell it, or None where there is nothing to compare."""
     if pair.interleaved:
         return interleaved(pair.new, pair.baseline)
     return apart(pair.new, pair.baseline, policy.session_error)

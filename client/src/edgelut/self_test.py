@@ -9,9 +9,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
-from .gate import GatePolicy, Key, Pair, Verdict, confirm, judge
+from .gate import GatePolicy, Key, Pair, Verdict, confirm, judge, ratio_of
+from .ratios import Ratio
 from .types import Run
 
 SLOWDOWNS = (0.10, 0.20)
@@ -74,8 +75,8 @@ class SelfTest:
 
     `rows` and `runs` are false alarms after confirmation, `suspects` how many builds needed a second session, `unclear` builds
     that could not tell. `found` has, by slowdown, the rows in which it was found, and `wrong` the runs of them in which some
-    other row was called slower. `uniform` are the builds in which a slowdown of everything by the first of the slowdowns was
-    found by a pinned network.
+    other row was called slower. `everything` has, by slowdown, the builds in which a pinned network found that all rows were
+    slower; `uniform` is that of the first slowdown.
     """
 
     rows: Rate
@@ -85,6 +86,7 @@ class SelfTest:
     found: Mapping[float, Rate]
     wrong: Mapping[float, Rate]
     uniform: Rate
+    everything: Mapping[float, Rate] = field(default_factory=dict)
 
 
 def self_test(
@@ -125,15 +127,19 @@ def evaluate(
 ) -> SelfTest:
     """Return the rates of trials."""
     policy = policy or GatePolicy()
-    builds = [build(trial, policy) for trial in trials]
+    known = [_Known.of(trial, policy) for trial in trials]
+    builds = [one.build(policy) for one in known]
     alarms = [sum(row.outcome == "regression" for row in verdict.rows) for verdict, _ in builds]
     found, wrong = {}, {}
     for slowdown in slowdowns:
-        told = [_one_slower(trial, key, slowdown, policy) for trial in trials for key in trial.drawn]
+        told = [_one_slower(one, key, slowdown, policy) for one in known for key in one.trial.drawn]
         found[slowdown] = Rate(sum(hit for hit, _ in told), len(told))
         wrong[slowdown] = Rate(sum(other for _, other in told), len(told))
-    pinned = [trial for trial in trials if any(pair.pinned for pair in trial.second)]
-    seen = [_all_slower(trial, slowdowns[0], policy) for trial in pinned] if slowdowns else []
+    everything = {
+        slowdown: Rate(sum(seen), len(seen))
+        for slowdown in slowdowns
+        for seen in [[_all_slower(one, slowdown, policy) for one in known if one.has_pinned]]
+    }
     return SelfTest(
         Rate(sum(alarms), sum(len(verdict.rows) for verdict, _ in builds)),
         Rate(sum(count > 0 for count in alarms), len(builds)),
@@ -141,16 +147,49 @@ def evaluate(
         Rate(sum(verdict.outcome == "unclear" for verdict, _ in builds), len(builds)),
         found,
         wrong,
-        Rate(sum(seen), len(seen)),
+        everything[slowdowns[0]] if slowdowns else Rate(0, 0),
+        everything,
     )
 
 
-def build(trial: Trial, policy: GatePolicy) -> tuple[Verdict, bool]:
-    """Return a build's last verdict, and whether it took a second session."""
-    verdict = judge(trial.first, policy)
-    if not verdict.suspects:
-        return verdict, False
-    return confirm(verdict, judge(trial.second, policy)), True
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A trial with the ratios of its pairs: of all the builds that are made of it, each changes one of them."""
+
+    trial: Trial
+    first: tuple[Ratio | None, ...]
+    second: tuple[Ratio | None, ...]
+
+    @classmethod
+    def of(cls, trial: Trial, policy: GatePolicy) -> _Known:
+        first, second = (tuple(ratio_of(pair, policy) for pair in pairs) for pairs in (trial.first, trial.second))
+        return cls(trial, first, second)
+
+    @property
+    def has_pinned(self) -> bool:
+        return any(pair.pinned for pair in self.trial.second)
+
+    def build(self, policy: GatePolicy) -> tuple[Verdict, bool]:
+        """Return the build's last verdict, and whether it took a second session."""
+        verdict = judge(self.trial.first, policy, self.first)
+        if not verdict.suspects:
+            return verdict, False
+        return confirm(verdict, judge(self.trial.second, policy, self.second)), True
+
+    def slower(self, slowdown: float, key: Key | None, policy: GatePolicy) -> _Known:
+        """Return the trial with the new side of one row, or of all rows, slower in both sessions."""
+        first = _slower_ratios(self.trial.first, self.first, slowdown, key, policy)
+        second = _slower_ratios(self.trial.second, self.second, slowdown, key, policy)
+        return replace(self, first=first, second=second)
+
+
+def _slower_ratios(
+    pairs: Sequence[Pair], ratios: Sequence[Ratio | None], slowdown: float, key: Key | None, policy: GatePolicy
+) -> tuple[Ratio | None, ...]:
+    return tuple(
+        ratio_of(slowed([pair], slowdown)[0], policy) if key in (None, _key(pair)) else ratio
+        for pair, ratio in zip(pairs, ratios, strict=True)
+    )
 
 
 def slowed(pairs: Sequence[Pair], slowdown: float, key: Key | None = None) -> list[Pair]:
@@ -169,21 +208,16 @@ def _slower(run: Run, factor: float) -> Run:
     )
 
 
-def _one_slower(trial: Trial, key: Key, slowdown: float, policy: GatePolicy) -> tuple[bool, bool]:
+def _one_slower(known: _Known, key: Key, slowdown: float, policy: GatePolicy) -> tuple[bool, bool]:
     """Return whether a row that is slower is found, and whether another one is called slower then."""
-    injected = _injected(trial, slowdown, key)
-    slower = {row.key for row in build(injected, policy)[0].rows if row.outcome == "regression"}
+    verdict, _ = known.slower(slowdown, key, policy).build(policy)
+    slower = {row.key for row in verdict.rows if row.outcome == "regression"}
     return key in slower, bool(slower - {key})
 
 
-def _all_slower(trial: Trial, slowdown: float, policy: GatePolicy) -> bool:
-    verdict, _ = build(_injected(trial, slowdown), policy)
+def _all_slower(known: _Known, slowdown: float, policy: GatePolicy) -> bool:
+    verdict, _ = known.slower(slowdown, None, policy).build(policy)
     return any(row.outcome == "regression" and row.pinned for row in verdict.rows)
-
-
-def _injected(trial: Trial, slowdown: float, key: Key | None = None) -> Trial:
-    first, second = (tuple(slowed(pairs, slowdown, key)) for pairs in (trial.first, trial.second))
-    return replace(trial, first=first, second=second)
 
 
 def _key(pair: Pair) -> Key:
