@@ -7,7 +7,7 @@ them by a clock that cannot be set (`jobs`) frees those that stand still; times 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from edgelut.jobs import Agent, Announcement, BatchPoint, Claim, DeviceInfo, Fle
 from edgelut.plan import Policy, describe
 from edgelut.types import Params
 
-from .batches import LEASE_S, LEASED, beat, release
+from .batches import LEASE_S, LEASED, MOST_FRUITLESS, beat, release
 from .connect import Database, reading, writing
 from .job_rows import POINT, baseline_of, log, now, point_of, words
 from .rows import batches as pieces
@@ -59,6 +59,19 @@ _CLAIMED = (
     .join(jobs, jobs.c.id == batches.c.job_id)
     .order_by(*_ORDER)
     .limit(1)
+)
+
+_HELD = (
+    sa.select(
+        batches,
+        *(jobs.c[name] for name in ("policy", "again", "compares", "environment")),
+        jobs.c.key.label("job_key"),
+        leases.c.token,
+    )
+    .join(leases, leases.c.batch_id == batches.c.id)
+    .join(jobs, jobs.c.id == batches.c.job_id)
+    .where(leases.c.session == sa.bindparam("session"), leases.c.device.in_(sa.bindparam("names", expanding=True)))
+    .order_by(*_ORDER)
 )
 
 
@@ -174,11 +187,19 @@ class SqlFleet(Database):
     def claim(self, name: str, session: str, devices: Sequence[str]) -> Claim | None:
         """Give an agent the next batch of its free devices, or None: by priority, then the older job, then the first batch.
 
-        Devices that are not the agent's own, not usable or held already are passed over. Raises Conflict (`session`) for a
-        session that is not the agent's: it has to announce itself again.
+        Devices that are not the agent's own, not usable or held by another are passed over. A device that this very session
+        holds is called free by an agent that never got the answer to its claim, or whose word that it finished was never
+        heard: it is given the same batch under the same lease, or the device is free if nothing of that batch is open.
+        Raises Conflict (`session`) for a session that is not the agent's: it has to announce itself again.
         """
+        asked = {"names": list(devices), "session": session}
         with writing(self.engine) as connection:
             agent_id, _ = _get_agent(connection, name, session)
+            for held in connection.execute(_HELD, asked).mappings().all():
+                if held["state"] == "claimed" and held["fruitless"] < MOST_FRUITLESS:
+                    return _give_again(connection, held)
+                ended = _leased(connection, leases.c.token, [held["token"]])
+                release(connection, ended[0], "its agent said that the device was free", lost=False)
             found = connection.execute(_CLAIMED, {"names": list(devices), "agent": agent_id}).mappings().first()
             return None if found is None else _take(connection, found, name, session)
 
@@ -325,14 +346,13 @@ def _to_stop(connection: sa.Connection, session: str) -> list[str]:
 
 def _take(connection: sa.Connection, row: sa.RowMapping, name: str, session: str) -> Claim:
     """Give a batch to an agent."""
-    taken = connection.execute(POINT.where(points.c.batch_id == row["id"], points.c.state == "open")).mappings().all()
-    batch_points = tuple(BatchPoint(one["number"], point_of(one), baseline_of(one)) for one in taken)
-    policy = wire.load(Policy, row["policy"])
+    open_ = _open_points(connection, row["id"])
     at, token = now(), uuid.uuid4().hex
     lease = {"device": row["device"], "token": token, "batch_id": row["id"], "agent": name, "session": session}
     lease |= {"beat": 0, "taken_at": at, "expires_at": at + timedelta(seconds=LEASE_S)}
     connection.execute(leases.insert().values(lease))
-    plan = dict(describe([one.point for one in batch_points], policy), job=row["job_key"], batch=row["key"])
+    plan = dict(describe([one.point for one in open_], wire.load(Policy, row["policy"])))
+    plan |= {"job": row["job_key"], "batch": row["key"]}
     sweep_id, sweep = _sweep(connection, row["sweep_id"], f"batch {row['key']}", plan)
     change: dict[str, Any] = {"state": "claimed", "agent": name, "claimed_at": at, "lost_by": None, "progress": None}
     change |= {"attempts": row["attempts"] + 1, "fruitless": row["fruitless"] + 1, "sweep_id": sweep_id}
@@ -342,21 +362,49 @@ def _take(connection: sa.Connection, row: sa.RowMapping, name: str, session: str
         change["baseline_sweep_id"], baseline_sweep = _sweep(connection, row["baseline_sweep_id"], plan_key, plan)
     connection.execute(batches.update().where(batches.c.id == row["id"]).values(change))
     if row["job_state"] == "queued":
-        started = {
-            "state": "running",
-            "started_at": sa.func.coalesce(jobs.c.started_at, sa.literal(at, jobs.c.started_at.type)),
-        }
-        connection.execute(jobs.update().where(jobs.c.id == row["job_id"]).values(started))
-    again = "taken up again" if row["attempts"] else f"({len(taken)} points) taken"
+        started = sa.func.coalesce(jobs.c.started_at, sa.literal(at, jobs.c.started_at.type))
+        connection.execute(jobs.update().where(jobs.c.id == row["job_id"]).values(state="running", started_at=started))
+    again = "taken up again" if row["attempts"] else f"({len(open_)} points) taken"
     log(connection, row["job_id"], "info", f"batch {row['number']} on {row['device']} {again} by agent {name}")
+    return _claim(row, token, sweep, baseline_sweep, open_)
+
+
+def _find_lost(
+    connection: sa.Connection, session: str, names: Sequence[str], holds: Collection[str]
+) -> sa.RowMapping | None:
+    """Return a batch that a session holds on devices that it calls free, and does not know of."""
+    held = connection.execute(_HELD, {"names": list(names), "session": session}).mappings()
+    return next((row for row in held.all() if row["key"] not in holds), None)
+
+
+def _give_again(connection: sa.Connection, row: sa.RowMapping) -> Claim:
+    """Return the claim that an agent holds already. It counts as an attempt: an agent may fail over it each time."""
+    count = {"attempts": row["attempts"] + 1, "fruitless": row["fruitless"] + 1}
+    connection.execute(batches.update().where(batches.c.id == row["id"]).values(count))
+    ids = [id_ for id_ in (row["sweep_id"], row["baseline_sweep_id"]) if id_ is not None]
+    found = connection.execute(sa.select(sweeps.c.id, sweeps.c.key).where(sweeps.c.id.in_(ids)))
+    keys = {id_: str(key) for id_, key in found}
+    baseline_sweep = keys.get(row["baseline_sweep_id"], "")
+    return _claim(row, row["token"], keys[row["sweep_id"]], baseline_sweep, _open_points(connection, row["id"]))
+
+
+def _open_points(connection: sa.Connection, batch_id: int) -> tuple[BatchPoint, ...]:
+    which = (points.c.batch_id == batch_id, points.c.state == "open")
+    rows = connection.execute(POINT.where(*which)).mappings()
+    return tuple(BatchPoint(row["number"], point_of(row), baseline_of(row)) for row in rows)
+
+
+def _claim(
+    row: sa.RowMapping, token: str, sweep: str, baseline_sweep: str, open_points: tuple[BatchPoint, ...]
+) -> Claim:
     return Claim(
         batch=row["key"],
         job=row["job_key"],
         device=row["device"],
         lease=token,
         sweep=sweep,
-        points=batch_points,
-        policy=policy,
+        points=open_points,
+        policy=wire.load(Policy, row["policy"]),
         again=row["again"],
         baseline_sweep=baseline_sweep,
         environment=row["environment"],

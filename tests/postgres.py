@@ -112,7 +112,10 @@ def _admin(server: str, statement: str) -> None:
 
 def _create(server: str, template: str) -> str:
     name = f"test_{uuid.uuid4().hex}"
-    _admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
+    try:  # twice as fast as by the log, which is the default from 15 on
+        _admin(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
+    except psycopg.errors.SyntaxError:  # before 15: there is no other way
+        _admin(server, f"CREATE DATABASE {name} TEMPLATE {template}")
     return name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,17 +12,24 @@ import sqlalchemy as sa
 from db.engine import SqlStore, create, open_store, upgrade
 
 
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file that has the schema, and that no connection is open to."""
+    file = tmp_path_factory.mktemp("template") / "edgelut.db"
+    engine = create(f"sqlite:///{file}")
+    upgrade(engine)
+    engine.dispose()
+    return file
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a fresh database that has the schema."""
     if request.param == "postgresql":
         server: str = request.getfixturevalue("postgres_url")
         return server
-    file = f"sqlite:///{tmp_path / 'edgelut.db'}"
-    engine = create(file)
-    upgrade(engine)
-    engine.dispose()
-    return file
+    template: Path = request.getfixturevalue("sqlite_template")
+    return f"sqlite:///{shutil.copy(template, tmp_path / 'edgelut.db')}"
 
 
 @pytest.fixture

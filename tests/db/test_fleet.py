@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import random
+import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,7 +19,7 @@ from db import job_rows
 from db.engine import SqlStore
 from db.fleet import LIVE_S, Lease
 from db.jobs import PlannedBatch
-from db.schema import agents, batches, leases
+from db.schema import agents, batches, job_events, leases
 from edgelut.errors import Conflict, Forbidden, InvalidSpec
 from edgelut.jobs import Claim, Closed, DeviceInfo, FleetDevice, RuntimeInfo
 from edgelut.testing import widths
@@ -233,7 +235,7 @@ def test_the_most_urgent_batch_of_all_free_devices_comes_first(store: SqlStore) 
     urgent = submit(store, 1, device="lab-2", priority=1)
     store.announce(announcement("lab-1", "lab-2"))
     assert hold(store, "lab-1", "lab-2").claim.job == urgent.id
-    assert hold(store, "lab-1", "lab-2").claim.device == "lab-1"
+    assert hold(store, "lab-1").claim.device == "lab-1"
 
 
 def test_an_agent_gets_batches_of_its_own_devices_alone(store: SqlStore) -> None:
@@ -253,32 +255,83 @@ def test_an_agent_gets_batches_of_its_own_devices_alone(store: SqlStore) -> None
 def test_twenty_threads_claim_two_hundred_batches_and_no_device_has_two_holders(
     make_store: Callable[[], SqlStore],
 ) -> None:
-    store, other = make_store(), make_store()  # as two processes would
+    stores = [make_store(), make_store()]  # as two processes would
     names = [f"lab-{n}" for n in range(8)]
-    made = [submit(store, *([1] * 25), device=name) for name in names]
-    store.announce(announcement(*names))
-    held: Counter[str] = Counter()
-    doubles: list[str] = []
+    made = [submit(stores[0], *([1] * 25), device=name) for name in names]
+    stores[0].announce(announcement(*names))
+    held: dict[str, str] = {}
+    doubles: list[Claim] = []
     claimed: list[Claim] = []
+    ended: set[str] = set()
+    lock = threading.Lock()
 
     def work(number: int) -> None:
-        mine = other if number % 2 else store
-        while (claim := mine.claim(AGENT, SESSION, names)) is not None or mine.has_work(names):
+        mine = stores[number % 2]
+        while len(ended) < 200:
+            with lock:
+                free = [name for name in names if name not in held]
+            claim = mine.claim(AGENT, SESSION, random.sample(free, min(2, len(free)))) if free else None
             if claim is None:
+                time.sleep(0.01)
                 continue
-            held[claim.device] += 1
-            if held[claim.device] != 1:
-                doubles.append(claim.device)
-            claimed.append(claim)
-            held[claim.device] -= 1
-            assert mine.finish_batch(claim.batch, claim.lease, False, "").state == "held"
+            with lock:
+                if (known := held.setdefault(claim.device, claim.lease)) == claim.lease:
+                    claimed.append(claim)
+                else:  # two asked for it when it was free: the second to hear has the answer of one that has ended since
+                    doubles.append(claim)
+                    assert known in {one.lease for one in claimed}
+            mine.finish_batch(claim.batch, claim.lease, False, "")
+            with lock:
+                ended.add(claim.batch)
+                if held.get(claim.device) == claim.lease:
+                    del held[claim.device]
 
     with ThreadPoolExecutor(20) as pool:
         list(pool.map(work, range(20)))
-    assert doubles == []
-    assert len(claimed) == len({claim.batch for claim in claimed}) == 200
-    assert len({claim.lease for claim in claimed}) == 200 and store.leases() == []
-    assert all(store.is_complete(job.id) for job in made)
+    leased = {claim.batch: claim.lease for claim in [*claimed, *doubles]}
+    assert len(leased) == 200 == len({claim.lease for claim in [*claimed, *doubles]})  # each batch under one lease
+    assert stores[0].leases() == [] and all(stores[0].is_complete(job.id) for job in made)
+    with stores[0].engine.connect() as connection:
+        events = sa.select(job_events.c.text).where(job_events.c.text.contains(" taken"))
+        taken = connection.execute(events).scalars().all()
+        assert len(taken) == len(set(taken)) == 200 and all("(1 points) taken" in text for text in taken)
+
+
+def test_an_agent_that_never_got_the_answer_to_its_claim_is_given_the_same_again(store: SqlStore) -> None:
+    job, holder = start(store, 2, 1, baseline="previous", name="ci")
+    assert hold(store) == holder and len(store.leases()) == 1
+    holder.put_round()
+    holder.close(Closed(0, "compared"))
+    again = hold(store).claim
+    assert again == replace(holder.claim, points=holder.claim.points[1:])
+    assert said(store, job)[-1] == f"batch 0 on {DEVICE} (2 points) taken by agent {AGENT}"
+
+
+def test_a_device_is_free_when_its_agent_says_so_of_a_batch_that_nobody_wants(store: SqlStore) -> None:
+    job, holder = start(store, 1, 1)
+    holder.put_entries(0)  # and the word that it finished was never heard
+    second = hold(store)
+    assert second.claim.points[0].number == 1 and [lease.token for lease in store.leases()] == [second.claim.lease]
+    store.cancel_job(job.id)
+    assert store.claim(AGENT, SESSION, [DEVICE]) is None and store.leases() == []
+    sweeps = [store.find_sweep(one.claim.sweep) for one in (holder, second)]
+    assert [sweep and sweep.state for sweep in sweeps] == ["done", "interrupted"]
+
+
+def test_an_agent_that_fails_over_a_claim_each_time_gives_up(store: SqlStore) -> None:
+    job, _ = start(store, 1, 1)
+    numbers = [hold(store).claim.points[0].number for _ in range(30)]
+    assert numbers == [0] * 24 + [1] * 6
+    (failed,) = store.job_points(job.id, state="failed")
+    assert failed.reason.startswith("given up after 25 attempts that stored nothing")
+
+
+def test_a_session_is_given_nothing_that_another_holds(store: SqlStore) -> None:
+    _, holder = start(store, 1, 1)
+    silence(store)
+    store.announce(announcement(installation="another", session="s2"))  # the old one may still be measuring
+    assert store.claim(AGENT, "s2", [DEVICE]) is None
+    assert holder.put_round().state == "held"
 
 
 def test_the_database_refuses_a_second_holder(store: SqlStore) -> None:
@@ -346,7 +399,7 @@ def test_what_the_clock_says_frees_no_lease_and_keeps_none(store: SqlStore, monk
     for module in ("db.job_rows", "db.batches", "db.fleet"):
         monkeypatch.setattr(f"{module}.now", lambda: later)
     assert job_rows.now() == later
-    assert store.claim(AGENT, SESSION, [DEVICE]) is None and holder.put_round().state == "held"
+    assert not store.has_work([DEVICE]) and holder.put_round().state == "held"
     (seen,) = store.leases()
     assert store.free_leases([(seen.token, seen.beat)]) == [seen.batch]
 
