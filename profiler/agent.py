@@ -63,6 +63,7 @@ class Agent:
         self._hurry = threading.Event()
         self._known = threading.Event()  # what all runtimes are like
         self._error: EdgelutError | None = None
+        self._loops: list[threading.Thread] = []
 
     def stop(self, within_s: float = STOP_S) -> None:
         """End after the rounds in hand, or in so many seconds; told twice, at once. May be called by a signal's handler."""
@@ -97,7 +98,7 @@ class Agent:
         """Run a thread for heartbeats and one for each device; see them end."""
         _thread("learn", self._learn)
         _thread("beat", self._beat_on)
-        loops = [_thread(f"work-{choice.name}", self._work_on, choice) for choice in self._options.devices]
+        loops = self._loops = [_thread(f"work-{one.name}", self._work_on, one) for one in self._options.devices]
         while any(loop.is_alive() for loop in loops) and not self._stopping.wait(0.2):
             pass
         self._stopping.set()

@@ -17,11 +17,11 @@ ROOT = Path(__file__).parent.parent
 OUTSIDE = "tests.profiler.outside"
 
 
-def install_plugins(folder: Path, points: Mapping[str, Mapping[str, str]]) -> None:
+def install_plugins(folder: Path, points: Mapping[str, Mapping[str, str]], name: str = "outside") -> None:
     """Write a distribution that declares entry points; it is seen once the folder is on sys.path."""
-    info = folder / "edgelut_outside-1.dist-info"
+    info = folder / f"edgelut_{name}-1.dist-info"
     info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edgelut-outside\nVersion: 1\n")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: edgelut-{name}\nVersion: 1\n")
     lines = [line for group, named in points.items() for line in (f"[{group}]", *map(" = ".join, named.items()))]
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 

@@ -60,7 +60,7 @@ class Line(httpx.BaseTransport):
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         path = request.url.path
-        self.on_request(path)
+        self.on_request(f"{request.method} {path}")
         if self.down:
             raise httpx.ConnectError("the network is cut", request=request)
         self.seen.append((request.method, path, request.read()))
@@ -133,6 +133,8 @@ class Lab:
             agent.stop()
             thread.join(patience_s)
             assert not thread.is_alive(), "the agent does not end"
+            # In a process of its own these would have ended with it: they wait for claims.
+            wait_until(lambda: not any(loop.is_alive() for loop in agent._loops))
         if errors:
             raise errors[0]
 

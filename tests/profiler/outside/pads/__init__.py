@@ -1,0 +1,1 @@
+"""Devices outside the tree: pads that are always ready."""

@@ -1,0 +1,7 @@
+from __future__ import annotations
+
+from backends.devices.null import Null
+
+
+class Pad(Null):
+    """A pad."""
