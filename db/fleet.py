@@ -7,7 +7,7 @@ them by a clock that cannot be set (`jobs`) frees those that stand still; times 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -367,14 +367,6 @@ def _take(connection: sa.Connection, row: sa.RowMapping, name: str, session: str
     again = "taken up again" if row["attempts"] else f"({len(open_)} points) taken"
     log(connection, row["job_id"], "info", f"batch {row['number']} on {row['device']} {again} by agent {name}")
     return _claim(row, token, sweep, baseline_sweep, open_)
-
-
-def _find_lost(
-    connection: sa.Connection, session: str, names: Sequence[str], holds: Collection[str]
-) -> sa.RowMapping | None:
-    """Return a batch that a session holds on devices that it calls free, and does not know of."""
-    held = connection.execute(_HELD, {"names": list(names), "session": session}).mappings()
-    return next((row for row in held.all() if row["key"] not in holds), None)
 
 
 def _give_again(connection: sa.Connection, row: sa.RowMapping) -> Claim:
