@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,8 +45,14 @@ def load(environment: Mapping[str, str]) -> dict[str, Any]:
             raise MissingVariable(rest)
         return rest if form == ":-" else ""
 
-    text = "\n".join(line for line in FILE.read_text().splitlines() if not line.startswith("#"))
-    found: dict[str, Any] = yaml.safe_load(_VARIABLE.sub(put, text))
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(item) for name, item in value.items()}
+        if isinstance(value, list):
+            return [filled(item) for item in value]
+        return _VARIABLE.sub(put, value) if isinstance(value, str) else value
+
+    found: dict[str, Any] = filled(yaml.safe_load(FILE.read_text()))
     return found
 
 
@@ -96,6 +102,10 @@ class Composed:
         """Return what a replica said."""
         return (self.folder / f"{name}-{replica}" / "log").read_text()
 
+    def logs(self) -> str:
+        """Return what all said."""
+        return "\n".join(f"== {path.parent.name}\n{path.read_text()}" for path in sorted(self.folder.glob("*/log")))
+
     def is_healthy(self, name: str, port: int | None = None, extra: Mapping[str, str] | None = None) -> bool:
         """Run the service's health check as it is written."""
         kind, *words = self.services[name]["healthcheck"]["test"]
@@ -132,12 +142,12 @@ class Composed:
         return re.sub(rf"\b{API}\b", str(port), word).replace("0.0.0.0", "127.0.0.1") if port is not None else word
 
 
-def wait_job(client: httpx.Client, job: str, timeout_s: float = 120) -> dict[str, Any]:
+def wait_job(client: httpx.Client, job: str, logs: Callable[[], str], timeout_s: float = 120) -> dict[str, Any]:
     """Return a job once it has ended."""
     deadline = time.monotonic() + timeout_s
     while True:
         found: dict[str, Any] = client.get(f"/jobs/{job}").raise_for_status().json()
         if found["state"] in ("done", "cancelled"):
             return found
-        assert time.monotonic() < deadline, found
+        assert time.monotonic() < deadline, f"{found}\n{logs()}"
         time.sleep(0.2)
