@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,6 +138,17 @@ def test_two_processes_may_upgrade_at_once(empty_url: str) -> None:
     both = [subprocess.Popen([sys.executable, "-c", script, empty_url]) for _ in range(2)]
     assert [process.wait(60) for process in both] == [0, 0]
     open_store(empty_url).close()
+
+
+def test_a_new_file_that_another_process_is_writing_is_waited_for(file: Path) -> None:
+    other = sqlite3.connect(file, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    other.execute("CREATE TABLE somebody_elses (id INTEGER)")
+    done = threading.Timer(0.3, lambda: other.execute("COMMIT"))
+    done.start()
+    open_store(f"sqlite:///{file}", migrate=True).close()
+    done.join()
+    other.close()
 
 
 def test_a_folder_is_created_for_the_file(tmp_path: Path) -> None:
