@@ -97,7 +97,7 @@ def session(
 
 
 def apart(
-    rng: np.random.Generator, slowdowns: Sequence[float], *, between: float = 0.03, sessions: int = 1, pinned: int = -1
+    rng: np.random.Generator, slowdowns: Sequence[float], *, between: float = 0.02, sessions: int = 1, pinned: int = -1
 ) -> list[Pair]:
     """Return pairs of separate sessions, each with its own drift that the reference shares, and `between` that it does not."""
     pairs = []

@@ -300,7 +300,7 @@ class TestSessionsApart:
 
         def found(sessions: int) -> int:
             return sum(
-                2 in slower(judge(apart(rng, one_slower(6, 1.2), between=0.01, sessions=sessions))) for _ in range(12)
+                2 in slower(judge(apart(rng, one_slower(6, 1.13), between=0.01, sessions=sessions))) for _ in range(12)
             )
 
         assert found(15) > found(1)

@@ -57,11 +57,11 @@ class GatePolicy:
 
     tolerance: float = 0.05  # a slowdown up to this is accepted
     fdr: float = 0.05  # of the rows that are called slower, the share that may be wrong
-    suspicion: float = 0.25  # chance below which a row is measured again; generous, for the second session decides
+    suspicion: float = 0.35  # chance below which a row is measured again; generous, for the second session decides
     again: float = 0.05  # chance that the second session alone must be below
     excluded: float = 0.10  # a row is `unchanged` where a slowdown of this size is ruled out, else `unclear`
     process_error: float = 0.01  # by which a row moves between two processes, at the least
-    session_error: float = 0.03  # by which a row moves between two sessions, where they are not interleaved
+    session_error: float = 0.03  # by which a ratio moves between two sessions, where they are not interleaved
     judged: float = 0.5  # the share of rows that must be judged for a build to pass
 
 

@@ -18,7 +18,7 @@ ENOUGH_ROUNDS = 4
 WEIGHT = (
     3.0  # degrees of freedom of the t distribution whose location is estimated: a round that is 60 % off has no say
 )
-SESSIONS_BELIEVED = 4.0  # what is assumed of the spread between sessions counts as much as this many more of them
+SESSIONS_BELIEVED = 10.0  # what is assumed of the spread between sessions counts as much as this many more of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,8 @@ def interleaved(new: Sequence[Run], baseline: Sequence[Run]) -> Ratio | None:
 def apart(new: Sequence[Run], baseline: Sequence[Run], session_error: float) -> Ratio | None:
     """Return the ratio of runs of different sessions, each told by the reference kernels of its own rounds; None without runs.
 
-    The baseline may hold the runs of several sessions: their spread then says how far one may be off, together with
-    `session_error`, which is assumed.
+    `session_error` is what is assumed that a ratio moves by between two sessions. The baseline may hold the runs of several:
+    their spread then has a say in it.
     """
     ours, theirs = _alike(new), _alike(baseline)
     if not ours or not theirs:
@@ -90,7 +90,8 @@ def apart(new: Sequence[Run], baseline: Sequence[Run], session_error: float) -> 
     levels = np.asarray([level for level, _ in past])
     more = len(levels) - 1
     seen = float(levels.var(ddof=1)) if more else 0.0
-    between = math.sqrt((SESSIONS_BELIEVED * session_error**2 + more * seen) / (SESSIONS_BELIEVED + more))
+    assumed = session_error**2 / 2  # of each of the two
+    between = math.sqrt((SESSIONS_BELIEVED * assumed + more * seen) / (SESSIONS_BELIEVED + more))
     before_error = math.sqrt(sum(error**2 for _, error in past)) / len(past)
     doubts = [*_too_few(min(len(ours), len(theirs))), *_unlike(ours[-1], theirs[-1])]
     return Ratio(
