@@ -110,7 +110,8 @@ def _admin(server: str, statement: str) -> None:
         connection.execute(statement)  # type: ignore[arg-type]  # names of our own making
 
 
-def _create(server: str, template: str) -> str:
+def new_database(server: str, template: str) -> str:
+    """Make a database as a template is; return its name."""
     name = f"test_{uuid.uuid4().hex}"
     try:  # twice as fast as by the log, which is the default from 15 on
         _admin(server, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
@@ -125,9 +126,9 @@ def postgres_template(postgres_server: str) -> str:
     from db.engine import create, upgrade
 
     try:  # order words as people do, which most servers do: ours must not depend on it
-        name = _create(postgres_server, "template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
+        name = new_database(postgres_server, "template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'")
     except psycopg.Error:  # before 15, or built without ICU
-        name = _create(postgres_server, "template0")
+        name = new_database(postgres_server, "template0")
     engine = create(_url(postgres_server, name))
     upgrade(engine)
     engine.dispose()
@@ -137,7 +138,7 @@ def postgres_template(postgres_server: str) -> str:
 @pytest.fixture
 def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
     """Yield the URL of a fresh database that has the schema."""
-    name = _create(postgres_server, postgres_template)
+    name = new_database(postgres_server, postgres_template)
     yield _url(postgres_server, name)
     _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -145,6 +146,6 @@ def postgres_url(postgres_server: str, postgres_template: str) -> Iterator[str]:
 @pytest.fixture
 def empty_postgres_url(postgres_server: str) -> Iterator[str]:
     """Yield the URL of a fresh database that has nothing."""
-    name = _create(postgres_server, "template0")
+    name = new_database(postgres_server, "template0")
     yield _url(postgres_server, name)
     _admin(postgres_server, f"DROP DATABASE {name} WITH (FORCE)")

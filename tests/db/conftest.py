@@ -6,10 +6,13 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from db.engine import SqlStore, create, open_store, upgrade
+from db.schema import metadata
+from tests.postgres import new_database
 
 
 @pytest.fixture(scope="session")
@@ -22,11 +25,36 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+EMPTY = "; ".join(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables))
+RESTART = "SELECT setval(seqrelid::regclass, 1, false) FROM pg_sequence"
+
+
+@pytest.fixture(scope="session")
+def spare_databases() -> list[str]:
+    """URLs of PostgreSQL databases that are as good as new: to make one takes longer than most tests."""
+    return []
+
+
+@pytest.fixture
+def emptied_postgres_url(postgres_server: str, postgres_template: str, spare_databases: list[str]) -> Iterator[str]:
+    """Yield the URL of a database that has the schema and nothing in it, and empty it after the test."""
+    if not spare_databases:
+        name = new_database(postgres_server, postgres_template)
+        spare_databases.append(f"postgresql://edgelut@/{name}?host={postgres_server}")
+    url = spare_databases.pop()
+    yield url
+    with psycopg.connect(url, options="-c lock_timeout=5s") as connection:
+        connection.execute(EMPTY)  # type: ignore[arg-type]  # our own tables' names
+        connection.execute(RESTART)
+    spare_databases.append(url)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a fresh database that has the schema."""
+    """The URL of a database that has the schema and nothing in it; of a new one where the module says FRESH."""
     if request.param == "postgresql":
-        server: str = request.getfixturevalue("postgres_url")
+        fresh = getattr(request.module, "FRESH", False)
+        server: str = request.getfixturevalue("postgres_url" if fresh else "emptied_postgres_url")
         return server
     template: Path = request.getfixturevalue("sqlite_template")
     return f"sqlite:///{shutil.copy(template, tmp_path / 'edgelut.db')}"

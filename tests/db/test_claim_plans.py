@@ -19,6 +19,7 @@ from edgelut.testing import widths
 from edgelut.types import BlockSpec
 from tests.db.support import SESSION, announcement, hold, request, submit, target
 
+FRESH = True  # what 100,000 rows leave behind would slow down other tests
 JOBS, BATCHES, POINTS = 20, 50, 100  # of a job, of a batch
 DEVICES = [f"lab-{number}" for number in range(10)]
 LARGE = ("points", "batches", "runs", "specs", "entries", "jobs", "job_events")

@@ -26,6 +26,7 @@ from db.schema import metadata
 from edgelut.errors import StorageError
 from edgelut.testing import SPEC, TARGET, make_entry, make_run, widths
 
+FRESH = True  # tables are dropped here
 SECRET = "geheim!"
 CLOSED = "127.0.0.1:1"  # no server has port 1
 
