@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from edgelut import local_service
+
 from .local_agent import INSTALL, LocalAgent, missing
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 app = typer.Typer()
+LOG_LEVELS = ("critical", "error", "warning", "info", "debug", "trace")  # uvicorn's
 
 
 @app.command()
@@ -52,11 +55,33 @@ def serve(
 
     With the local SQLite file it is all that is needed: service, job engine, and an agent that measures on this machine.
     """
-    import uvicorn
-
-    from db.engine import open_store
-    from edgelut import local_service, settings
+    from edgelut import settings
     from edgelut.errors import InvalidSpec
+
+    if log_level not in LOG_LEVELS:
+        raise InvalidSpec(f"no log level {log_level!r}; there are {', '.join(LOG_LEVELS)}")
+    tls = _tls(tls_cert, tls_key)
+    url = database or settings.database_url()
+    is_embedded = url == settings.database_url(settings.home()) and url.startswith("sqlite")
+    measures = _measures(agent, is_embedded, tls)
+    with _listen(host, port) as listening, ExitStack() as ending:
+        port = listening.getsockname()[1]
+        here, local = _url(_reachable(host), port, bool(tls)), secrets.token_urlsafe(32)
+        measuring = LocalAgent(here, local, settings.home()) if measures else None
+        if measuring is not None:
+            ending.callback(measuring.stop)
+            measuring.start()  # first: it loads as long as we do, and what it asks waits at the socket
+        application, guards = _open(ending, url, host, local)
+        if is_embedded and measures:  # without an agent, commands here measure by themselves
+            ending.enter_context(local_service.announce(settings.home(), here, local))
+        _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)
+        _end_cleanly()
+        _server(application, log_level, tls, measuring).run(sockets=[listening])
+
+
+def _open(ending: ExitStack, url: str, host: str, local: str) -> tuple[FastAPI, bool]:
+    """Return the application over its database, started, and whether a token guards it. Raises StorageError, InvalidSpec."""
+    from db.engine import open_store
     from jobs.engine import Engine
     from jobs.service import Jobs
 
@@ -64,36 +89,14 @@ def serve(
     from .deps import Service
     from .settings import from_environment, require_token_off_loopback
 
-    if log_level not in uvicorn.config.LOG_LEVELS:
-        raise InvalidSpec(f"no log level {log_level!r}; there are {', '.join(uvicorn.config.LOG_LEVELS)}")
-    tls = _tls(tls_cert, tls_key)
-    url = database or settings.database_url()
-    is_embedded = url == settings.database_url(settings.home()) and url.startswith("sqlite")
-    measures = _measures(agent, is_embedded, tls)
     # An embedded file is upgraded by whoever opens it; a server's schema by whoever operates it.
-    with _listen(host, port) as listening, open_store(url, migrate=url.startswith("sqlite")) as store:
-        local = secrets.token_urlsafe(32)
-        guarded = require_token_off_loopback(host, replace(from_environment(), local_token=local), store.has_tokens)
-        application = create_app(store, guarded, Jobs(store, Engine(store)))
-        service: Service = application.state.service
-        service.start()  # here, where an error is one line
-        port = listening.getsockname()[1]
-        here = _url(_reachable(host), port, bool(tls))
-        measuring = LocalAgent(here, local, settings.home()) if measures else None
-        try:
-            with ExitStack() as told:
-                if is_embedded and measures:  # without an agent, commands here measure by themselves
-                    told.enter_context(local_service.announce(settings.home(), here, local))
-                guards = guarded.token is not None or bool(store.tokens())  # ended ones guard too
-                _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)
-                _end_cleanly()
-                if measuring is not None:
-                    measuring.start()
-                _server(application, log_level, tls, measuring).run(sockets=[listening])
-        finally:
-            if measuring is not None:
-                measuring.stop()
-            service.close()
+    store = ending.enter_context(open_store(url, migrate=url.startswith("sqlite")))
+    settings = require_token_off_loopback(host, replace(from_environment(), local_token=local), store.has_tokens)
+    application = create_app(store, settings, Jobs(store, Engine(store)))
+    service: Service = application.state.service
+    service.start()  # here, where an error is one line
+    ending.callback(service.close)
+    return application, settings.token is not None or bool(store.tokens())  # ended ones guard too
 
 
 def _measures(agent: bool | None, is_embedded: bool, tls: Mapping[str, str]) -> bool:

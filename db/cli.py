@@ -1,12 +1,11 @@
-"""`edgelut db`: bring the database up to date, check it, say where it is."""
+"""`edgelut db`: bring the database up to date, check it, say where it is; SQL is loaded when a command runs."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from sqlalchemy import Engine
 
 from edgelut import settings, wire
 from edgelut.cli import Json
@@ -14,7 +13,8 @@ from edgelut.cli_tokens import Devices, ExpiresIn, Scopes, parse_span, told_once
 from edgelut.errors import EdgelutError
 from edgelut.jobs import NewToken
 
-from . import engine as engines
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 app = typer.Typer(
     name="db", help="The database: EDGELUT_DATABASE_URL, or a file in EDGELUT_HOME.", no_args_is_help=True
@@ -31,6 +31,8 @@ Url = Annotated[
 @app.command()
 def upgrade(url: Url = "") -> None:
     """Create the tables, or bring them to this version's revision."""
+    from . import engine as engines
+
     engine = _engine(url)
     try:
         engines.upgrade(engine)
@@ -44,6 +46,8 @@ def upgrade(url: Url = "") -> None:
 @app.command()
 def check(url: Url = "") -> None:
     """Exit with 1 unless the database can be reached and is at this version's revision."""
+    from . import engine as engines
+
     engine = _engine(url)
     try:
         engines.require_current(engine)
@@ -57,6 +61,8 @@ def check(url: Url = "") -> None:
 @app.command()
 def path(url: Url = "") -> None:
     """Print the database's URL, without its password."""
+    from . import engine as engines
+
     typer.echo(engines.shown(_engine(url).url))
 
 
@@ -70,6 +76,8 @@ def token(
     as_json: Json = False,
 ) -> None:
     """Create a token in the database itself and print it, this once: the first one, before a service has any."""
+    from . import engine as engines
+
     target = url or settings.database_url()
     seconds = parse_span(expires_in)
     expires = None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds)
@@ -84,6 +92,8 @@ def token(
 
 
 def _engine(url: str) -> Engine:
+    from . import engine as engines
+
     try:
         return engines.create(url or settings.database_url())
     except EdgelutError as error:

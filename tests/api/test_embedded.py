@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import uvicorn
 
 from api import cli, local_agent
 from edgelut import local_service
@@ -126,6 +127,10 @@ def test_tls_takes_a_certificate_and_the_key_that_fits(certificate: Path) -> Non
         cli._tls(certificate, certificate.with_name("no-such"))
     with pytest.raises(InvalidSpec, match=r"certificate\.pem and --tls-key"):
         cli._tls(certificate, certificate)
+
+
+def test_the_log_levels_are_the_servers() -> None:
+    assert tuple(uvicorn.config.LOG_LEVELS) == cli.LOG_LEVELS
 
 
 def test_an_agent_is_started_where_it_can_measure(monkeypatch: pytest.MonkeyPatch) -> None:
