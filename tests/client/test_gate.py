@@ -245,7 +245,8 @@ class TestASecondSession:
     def test_without_the_suspect_leaves_it_unclear(self) -> None:
         verdict = confirm(self.first(), self.second(1.0, numbers=range(3, 12)))
         assert not slower(verdict) and verdict.rows[2].outcome == "unclear"
-        assert verdict.rows[2].reason == "not measured again"
+        assert verdict.rows[2].reason == "not measured again: it failed"
+        assert verdict.outcome == "unclear" and verdict.reason == "1 of 1 suspects could not be measured again"
 
     def test_in_which_the_suspect_is_doubtful_leaves_it_unclear(self) -> None:
         second = self.second(1.2)
@@ -254,6 +255,7 @@ class TestASecondSession:
         )
         verdict = confirm(self.first(), replace(second, rows=rows))
         assert not slower(verdict) and verdict.rows[2].outcome == "unclear" and "hot" in verdict.rows[2].reason
+        assert verdict.outcome == "unclear"
 
     def test_of_the_suspect_alone_takes_the_common_factor_from_the_first(self) -> None:
         noise = Noise(0.01)

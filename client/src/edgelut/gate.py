@@ -8,13 +8,14 @@ asks a second one, in new processes. docs/gate.md says why each step is there, a
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .ratios import Ratio, apart, interleaved
+from .ratios import Floats, Ratio, apart, interleaved
 from .significance import q_values, student_quantile, student_tail
 from .types import BlockSpec, Run, Target
 
@@ -122,23 +123,32 @@ def judge(
     """Return what one session says. `measured` are the pairs' ratios (`ratio_of`) where they are known already."""
     policy = policy or GatePolicy()
     found = measured if measured is not None else [ratio_of(pair, policy) for pair in pairs]
-    ratios = _with_processes(dict(enumerate(found)), policy)
-    rows = [_row(pair, ratios[index], *_others(index, pairs, ratios), policy) for index, pair in enumerate(pairs)]
-    return _verdict(rows, policy, _hidden(pairs, ratios, policy))
+    ratios = _with_processes(pairs, dict(enumerate(found)), policy)
+    commons = _commons(pairs, ratios)
+    rows = [_row(pair, ratios[n], commons.get(n, _Common()), policy) for n, pair in enumerate(pairs)]
+    return _verdict(rows, policy, _hidden(pairs, ratios, commons, policy))
 
 
 def confirm(first: Verdict, second: Verdict) -> Verdict:
     """Return the verdict of both sessions together.
 
     A suspect is a regression only where both sessions together say so and the second one, whose processes are new, says so by
-    itself too. One that was not measured again is unclear.
+    itself too. One that was not measured again is unclear, and so is the build then, unless it is a regression anyway.
     """
-    again = {row.key: row for row in second.rows}
+    again = {row.key: row for row in second.rows if row.outcome != "doubtful" and not math.isnan(row.ratio)}
+    why = {row.key: row.reason for row in second.rows}
     suspects = {row.key for row in first.suspects}
-    rows = [_combined(row, again.get(row.key), first.policy) if row.key in suspects else row for row in first.rows]
-    held = {row.key for row in rows if row.key in suspects and _is_found(again.get(row.key), first.policy)}
-    verdict = _verdict(rows, first.policy, first.hidden, {key for key in suspects if key not in held})
-    return replace(verdict, suspects=())
+    rows = list(first.rows)
+    for index, row in enumerate(rows):
+        if row.key in suspects and row.key in again:
+            rows[index] = _combined(row, again[row.key])
+        elif row.key in suspects:
+            rows[index] = replace(row, reason=f"not measured again: {why.get(row.key) or 'it failed'}")
+    held = {key for key in suspects if key in again and again[key].p_value <= first.policy.again}
+    missing = len(suspects - again.keys())
+    open_ = f"{missing} of {len(suspects)} suspects could not be measured again" if missing else first.hidden
+    verdict = _verdict(rows, first.policy, open_, suspects - held)
+    return replace(verdict, suspects=(), hidden=first.hidden)
 
 
 def ratio_of(pair: Pair, policy: GatePolicy) -> Ratio | None:
@@ -148,17 +158,23 @@ def ratio_of(pair: Pair, policy: GatePolicy) -> Ratio | None:
     return apart(pair.new, pair.baseline, policy.session_error)
 
 
-def _with_processes(ratios: Mapping[int, Ratio | None], policy: GatePolicy) -> dict[int, Ratio | None]:
+def _with_processes(
+    pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None], policy: GatePolicy
+) -> dict[int, Ratio | None]:
     """Return ratios whose errors hold what rows move by between processes, too.
 
     Three generations tell little of one row, but those of all rows together do, as variances of many genes are moderated in
-    limma (Smyth 2004): what processes add is taken to be the same for all rows, at least what is declared, and gives way to a
-    row's own by 2 parts in 10.
+    limma (Smyth 2004): what processes add is taken to be the same for all rows of a target, at least what is declared, and
+    gives way to a row's own by 2 parts in 10.
     """
     paired = {index: ratio for index, ratio in ratios.items() if ratio is not None and ratio.generations}
-    added = _added([ratio for ratio in paired.values() if ratio.generations > 1])
+    of_target: dict[Target, list[Ratio]] = defaultdict(list)
+    for index, ratio in paired.items():
+        of_target[pairs[index].target] += [ratio] if ratio.generations > 1 else []
+    added_by = {target: _added(several) for target, several in of_target.items()}
     found = dict(ratios)
     for index, ratio in paired.items():
+        added = added_by[pairs[index].target]
         own = ratio.generations - 1
         rounds = ratio.error**2
         variance = rounds + max(added, policy.process_error**2) / ratio.generations
@@ -180,31 +196,39 @@ def _added(ratios: Sequence[Ratio]) -> float:
     return max(0.0, float((weights * more).sum() / weights.sum()))
 
 
-def _others(index: int, pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None]) -> tuple[float, float]:
-    """Return the log of the factor that the other rows of a target share, with its error; 0 where they are too few.
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """The log of a factor that rows share, and its error; both 0 where it is not known."""
+
+    log: float = 0.0
+    error: float = 0.0
+
+
+def _commons(pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None]) -> dict[int, _Common]:
+    """Return, for each pair, the factor that the other rows of its target share.
 
     The row itself has no say in it, and of five others two may have changed: the median does not follow them.
     """
-    pair = pairs[index]
-    if pair.pinned:
-        return 0.0, 0.0
-    logs = [
-        ratio.log
-        for other, ratio in ratios.items()
-        if other != index and ratio is not None and _shares(pair, pairs[other])
-    ]
+    groups: dict[tuple[Target, bool], list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        if not pair.pinned and ratios[index] is not None:
+            groups[pair.target, pair.interleaved].append(index)
+    found: dict[int, _Common] = {}
+    for group in groups.values():
+        logs = np.asarray([ratio.log for ratio in map(ratios.get, group) if ratio is not None])
+        found |= {index: _common(np.delete(logs, place)) for place, index in enumerate(group)}
+    return found
+
+
+def _common(logs: Floats) -> _Common:
     if len(logs) < ENOUGH:
-        return 0.0, 0.0
+        return _Common()
     centre = float(np.median(logs))
-    spread = 1.4826 * float(np.median(np.abs(np.asarray(logs) - centre)))
-    return centre, 1.2533 * spread / math.sqrt(len(logs))
+    spread = 1.4826 * float(np.median(np.abs(logs - centre)))
+    return _Common(centre, 1.2533 * spread / math.sqrt(len(logs)))
 
 
-def _shares(pair: Pair, other: Pair) -> bool:
-    return not other.pinned and (other.target, other.interleaved) == (pair.target, pair.interleaved)
-
-
-def _row(pair: Pair, ratio: Ratio | None, common: float, common_error: float, policy: GatePolicy) -> RowVerdict:
+def _row(pair: Pair, ratio: Ratio | None, common: _Common, policy: GatePolicy) -> RowVerdict:
     tolerance = policy.tolerance if pair.tolerance is None else pair.tolerance
     nan = math.nan
     if ratio is None:
@@ -230,12 +254,12 @@ def _row(pair: Pair, ratio: Ratio | None, common: float, common_error: float, po
         pair.interleaved,
         pair.pinned,
         tolerance,
-        math.exp(common),
-        math.hypot(ratio.error, common_error),
+        math.exp(common.log),
+        math.hypot(ratio.error, common.error),
         ratio.shared,
         ratio.freedom,
     )
-    return _at(row, ratio.log - common)
+    return _at(row, ratio.log - common.log)
 
 
 def _at(row: RowVerdict, log: float) -> RowVerdict:
@@ -247,12 +271,8 @@ def _at(row: RowVerdict, log: float) -> RowVerdict:
     return replace(row, ratio=math.exp(log), low=math.exp(log - wide), high=math.exp(log + wide), p_value=p_value)
 
 
-def _combined(first: RowVerdict, second: RowVerdict | None, policy: GatePolicy) -> RowVerdict:
+def _combined(first: RowVerdict, second: RowVerdict) -> RowVerdict:
     """Return a suspect with the data of both sessions, each weighted by its precision."""
-    if second is None or math.isnan(second.ratio):
-        return replace(first, reason="not measured again")
-    if second.outcome == "doubtful":
-        return replace(first, reason=f"doubtful when it was measured again: {second.reason}")
     again = math.log(second.ratio)
     if second.common == 1.0:  # too few rows to tell it there
         again -= math.log(first.common)
@@ -268,13 +288,7 @@ def _combined(first: RowVerdict, second: RowVerdict | None, policy: GatePolicy) 
     return _at(row, log)
 
 
-def _is_found(second: RowVerdict | None, policy: GatePolicy) -> bool:
-    return second is not None and second.outcome != "doubtful" and second.p_value <= policy.again
-
-
-def _verdict(
-    rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str, lost: Sequence[Key] | set[Key] = ()
-) -> Verdict:
+def _verdict(rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str, lost: Collection[Key] = ()) -> Verdict:
     """Return the verdict on rows whose chances are known; those of `lost` were not found again."""
     judged = [index for index, row in enumerate(rows) if row.outcome not in ("new", "doubtful")]
     slower = dict(zip(judged, q_values([rows[index].p_value for index in judged]), strict=True))
@@ -329,14 +343,15 @@ def _outcome(rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str) -> tup
     return "passed", ""
 
 
-def _hidden(pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None], policy: GatePolicy) -> str:
+def _hidden(
+    pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None], commons: Mapping[int, _Common], policy: GatePolicy
+) -> str:
     """Say what removing the common factor hides where no pinned network shows it; empty where there is nothing."""
     shown = {pair.target for index, pair in enumerate(pairs) if pair.pinned and ratios[index] is not None}
-    for index, pair in enumerate(pairs):
-        if pair.target in shown or not pair.interleaved or pair.pinned:
-            continue
-        common, error = _others(index, pairs, ratios)
-        if common - 3 * max(error, policy.process_error) > math.log1p(policy.tolerance):
-            factor = math.exp(common)
+    for index, common in commons.items():
+        pair = pairs[index]
+        least = common.log - 3 * max(common.error, policy.process_error)
+        if pair.target not in shown and pair.interleaved and least > math.log1p(policy.tolerance):
+            factor = math.exp(common.log)
             return f"all rows on {pair.target} take {factor:.2f} times as long, and no pinned network says whether it is real"
     return ""
