@@ -140,7 +140,8 @@ def _profile_by(place: Place, request: JobRequest, as_json: bool) -> None:
         def submitted(job: Job) -> None:
             told.append(job.id)
             bar.update(task, total=job.points.total)
-            bar.console.print(f"job {job.id} at {place.url}", highlight=False, soft_wrap=True)
+            if not as_json:
+                bar.console.print(f"job {job.id} at {place.url}", highlight=False, soft_wrap=True)
 
         def changed(job: Job) -> None:
             left = "" if job.seconds_left is None else f", {_duration(job.seconds_left)} left"

@@ -19,6 +19,7 @@ from edgelut.jobs import Job, JobEvent, JobPoint, JobRequest
 from edgelut.runs import Failure
 from edgelut.types import Entry, Target
 
+HOST = "host"  # the device of the agent that a service brings along
 AGENT_S = 60.0  # what a service that has just started gives its agent to say which runtimes it has
 
 
@@ -89,11 +90,19 @@ def _submit_here(jobs: HttpJobs, request: JobRequest, place: Place) -> Job:
         try:
             return jobs.submit(request)
         except InvalidSpec as error:
-            ready = {device.info.name for device in jobs.fleet() if device.info.usable}
-            if ready.issuperset(request.devices) or time.monotonic() > deadline:
+            if time.monotonic() > deadline or not _may_come(jobs, request):
                 hint = f"asked of the service that runs here ({place.url}); --local measures without it"
                 raise InvalidSpec(f"{error} ({hint})") from None
         time.sleep(0.3)
+
+
+def _may_come(jobs: HttpJobs, request: JobRequest) -> bool:
+    """Say whether a device that is asked for may be had in a moment: this host, or one whose runtimes are being looked for."""
+    from .fleet import LOOKING
+
+    fleet = {device.info.name: device.info for device in jobs.fleet()}
+    asked = [(name, fleet.get(name)) for name in request.devices]
+    return any(name == HOST if info is None else info.reason == LOOKING for name, info in asked)
 
 
 def _rows(table: HttpTable, points: Sequence[JobPoint]) -> dict[int, Entry]:

@@ -15,7 +15,6 @@ import httpx
 
 from api.app import create_app
 from api.testing import InProcess
-from backends import registry
 from db.engine import SqlStore
 from edgelut.blocks import IDENTITY
 from edgelut.jobs import ENDED, Job, JobPoint, JobRequest
@@ -25,21 +24,10 @@ from profiler.agent import Agent
 from profiler.agent_report import Report
 from profiler.fleet import DeviceChoice
 from profiler.session import Options
-from profiler.toolchains import Toolchains
+from tests.profiler.outside.known import know_runtimes
 
 URL = "http://service"
 SIDE = 4
-KNOWN = ("null", "scripted")
-
-
-def know_runtimes(home: Path) -> None:
-    """Let agents of a home know what runtimes are like without loading any toolchain."""
-    known = Toolchains(home / "toolchains")
-    for name in registry.names("runtimes"):
-        if name in KNOWN:
-            known.load_runtime(name)
-        else:
-            known.missing("runtimes", name, "not in this test")
 
 
 def specs(*widths: int) -> tuple[BlockSpec, ...]:

@@ -27,7 +27,8 @@ from profiler import session, workshop
 from profiler.lock import device_lock
 from profiler.sweep import run_sweep
 from tests.fakes import ROOT
-from tests.profiler.lab import URL, Lab, know_runtimes, specs, wait_until
+from tests.profiler.lab import URL, Lab, specs, wait_until
+from tests.profiler.outside.known import know_runtimes
 
 LAB = Target("lab-1", "null")
 SCRIPTED = Target("lab-1", "scripted")
