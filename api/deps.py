@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 from fastapi import Depends, Path
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from db.store import SqlStore
@@ -105,12 +105,15 @@ async def read_body(request: Request) -> bytes:
     declared = request.headers.get("content-length", "")
     body = bytearray()
     if not (declared.isdigit() and int(declared) > limit):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                break
-        else:
-            return bytes(body)
+        try:
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    break
+            else:
+                return bytes(body)
+        except ClientDisconnect:  # a caller that was killed: nobody reads the answer, and the log needs no trace of it
+            raise Problem("invalid", "the connection was lost before the body was whole") from None
     detail = f"a body may have {limit:,} bytes; send fewer rows at once"
     raise Problem("too-large", detail, headers={"Connection": "close"}, members={"limit_bytes": limit})
 

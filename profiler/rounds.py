@@ -135,10 +135,20 @@ class Group:
         return lane
 
     def _learn(self, device: str, runtime: str) -> None:
-        """Wait for the facts of a lane's worker."""
-        lane = self._lanes[device, runtime]
-        facts: dict[str, Scalar] = lane.worker.receive("facts")
-        lane.facts = Params(facts)
+        """Wait for the facts of a lane's worker; one that dies before it holds anything is no row's fault, and another starts."""
+        while True:
+            lane = self._lanes[device, runtime]
+            try:
+                facts: dict[str, Scalar] = lane.worker.receive("facts")
+            except WorkerDied:
+                self._deaths += 1
+                lane.worker.close()
+                if self._deaths > MOST_DEATHS:
+                    raise
+                self._launch(device, runtime)
+            else:
+                lane.facts = Params(facts)
+                return
 
     def _drop_known(self) -> None:
         """Leave out rows that are in the table, stable, of the same artifact and under the same conditions."""
