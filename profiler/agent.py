@@ -82,6 +82,7 @@ class Agent:
             self._session = Session(options, installation(options.home), self._beats, self._report)
             self._beating = Beating(self._session, self._beats, self._report)
             self._workshop = Workshop(options.home, self._toolchains, options.environments, self._report)
+            _thread("learn", self._learn)
             try:
                 self._session.begin(self._devices, self._stopping)
                 self._drain()
@@ -96,7 +97,6 @@ class Agent:
 
     def _serve(self) -> None:
         """Run a thread for heartbeats and one for each device; see them end."""
-        _thread("learn", self._learn)
         _thread("beat", self._beat_on)
         loops = self._loops = [_thread(f"work-{one.name}", self._work_on, one) for one in self._options.devices]
         while any(loop.is_alive() for loop in loops) and not self._stopping.wait(0.2):

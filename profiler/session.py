@@ -23,6 +23,8 @@ from .fleet import DeviceChoice
 from .uplink import ServiceAway, Uplink
 
 SHORTEST_WAIT_S, LONGEST_WAIT_S = 0.1, 2.0  # between tries to reach a service that is away
+HASTE = 40  # tries that are made in haste: a service that is only restarted is back in seconds, and devices wait for it
+HASTY_WAIT_S = 0.3
 ONCE_PATIENCE_S = 10.0  # for a service, where the agent is to work once
 MOST_FORGOTTEN = 3  # announcements within a minute: two agents have one installation
 
@@ -224,4 +226,5 @@ class Beating:
 
 def pause_s(attempt: int) -> float:
     """Return how long to wait before trying again, spread out so that a fleet does not come all at once."""
-    return min(SHORTEST_WAIT_S * 2.0 ** min(attempt, 10), LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
+    longest = HASTY_WAIT_S if attempt < HASTE else LONGEST_WAIT_S
+    return min(SHORTEST_WAIT_S * 2.0 ** min(attempt, 10), longest) * random.uniform(0.5, 1.0)
