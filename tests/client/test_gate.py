@@ -162,6 +162,12 @@ class TestASlowdownOfEverything:
         assert verdict.outcome == "unclear" and verdict.uniform is None and not slower(verdict)
         assert "no pinned network" in verdict.reason and "1.2" in verdict.reason
 
+    def test_that_the_pinned_network_does_not_show_could_not_be_told_either(self) -> None:
+        factors = [1.2] * 11 + [1.0]
+        verdict = judge(session(np.random.default_rng(0), factors, pinned=[11], noise=Noise(0.02)))
+        assert verdict.outcome == "unclear" and not slower(verdict)
+        assert "the pinned network does not show it" in verdict.reason
+
     def test_of_a_pinned_network_alone_does_not_shift_the_rows(self) -> None:
         verdict = judge(session(np.random.default_rng(0), one_slower(12, 1.3), pinned=[2]))
         assert slower(verdict) == [2] and verdict.common == pytest.approx(1.0, abs=0.03)

@@ -115,7 +115,7 @@ class Verdict:
     suspects: tuple[RowVerdict, ...] = ()
     reason: str = ""
     policy: GatePolicy = field(default_factory=GatePolicy)
-    hidden: str = ""  # what was removed as common though no pinned network shows it, in words
+    hidden: str = ""  # what was removed as common, in words, where it was more than the tolerance
 
 
 def judge(
@@ -127,7 +127,7 @@ def judge(
     ratios = _with_processes(pairs, dict(enumerate(found)), policy)
     commons = _commons(pairs, ratios)
     rows = [_row(pair, ratios[n], commons.get(n, _Common()), policy) for n, pair in enumerate(pairs)]
-    return _verdict(rows, policy, _hidden(pairs, ratios, commons, policy))
+    return _verdict(rows, policy, _hidden(pairs, commons, policy))
 
 
 def confirm(first: Verdict, second: Verdict) -> Verdict:
@@ -356,15 +356,18 @@ def _outcome(rows: Sequence[RowVerdict], policy: GatePolicy, hidden: str) -> tup
     return "passed", ""
 
 
-def _hidden(
-    pairs: Sequence[Pair], ratios: Mapping[int, Ratio | None], commons: Mapping[int, _Common], policy: GatePolicy
-) -> str:
-    """Say what removing the common factor hides where no pinned network shows it; empty where there is nothing."""
-    shown = {pair.target for index, pair in enumerate(pairs) if pair.pinned and ratios[index] is not None}
+def _hidden(pairs: Sequence[Pair], commons: Mapping[int, _Common], policy: GatePolicy) -> str:
+    """Say what removing the common factor hides; empty where there is nothing.
+
+    It counts where no pinned network turns out to be a regression: between interleaved pairs there is no drift to blame.
+    """
+    pinned = {pair.target for pair in pairs if pair.pinned}
     for index, common in commons.items():
-        pair = pairs[index]
+        target = pairs[index].target
         least = common.log - 3 * max(common.error, policy.process_error)
-        if pair.target not in shown and pair.interleaved and least > math.log1p(policy.tolerance):
-            factor = math.exp(common.log)
-            return f"all rows on {pair.target} take {factor:.2f} times as long, and no pinned network says whether it is real"
+        if pairs[index].interleaved and least > math.log1p(policy.tolerance):
+            whether = (
+                "the pinned network does not show it" if target in pinned else "there is no pinned network to show it"
+            )
+            return f"all rows on {target} take {math.exp(common.log):.2f} times as long, but {whether}"
     return ""
