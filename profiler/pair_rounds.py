@@ -256,7 +256,7 @@ class Session:
         """Time both sides; each comes first in every second round."""
         coin = random.Random(f"{self._context.policy.seed}/{pair.match.item.number}").randrange(2)
         for row in pair.rows if (round_ + coin) % 2 else pair.rows[::-1]:
-            self._context.observer.step()
+            self._context.observer.step(in_round=True)
             try:
                 row.pending = self._burst(pair, row, round_)
             except DeviceBusy:

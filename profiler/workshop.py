@@ -98,13 +98,15 @@ class Workshop:
         def turn() -> Any:
             return self._processor.turn(store.check)
 
+        how: dict[str, Any] = {"observer": watcher, "exports": self._exports, "turn": turn}
         with turn() if any(self._is_hosted(one.point) for one in points) else nullcontext():
             if claim.baseline_sweep:
                 sides = (store, store, claim.sweep, claim.baseline_sweep)
-                how: dict[str, Any] = {"observer": watcher, "environment": self._environment(claim)}
-                store.close_points(run_pairs(points, *sides, self._home, claim.policy, **how))
+                how["environment"] = self._environment(claim)
+                closed = run_pairs(points, *sides, self._home, claim.policy, **how)
+                store.check()  # what failed in a batch that was being ended may have failed by that
+                store.close_points(closed)
             else:
-                how = {"observer": watcher, "exports": self._exports, "turn": turn}
                 run_sweep([one.point for one in points], store, self._home, claim.policy, again=claim.again, **how)
 
     def _environment(self, claim: Claim) -> Path | None:
