@@ -366,8 +366,7 @@ def _hidden(pairs: Sequence[Pair], commons: Mapping[int, _Common], policy: GateP
         target = pairs[index].target
         least = common.log - 3 * max(common.error, policy.process_error)
         if pairs[index].interleaved and least > math.log1p(policy.tolerance):
-            whether = (
-                "the pinned network does not show it" if target in pinned else "there is no pinned network to show it"
-            )
-            return f"all rows on {target} take {math.exp(common.log):.2f} times as long, but {whether}"
+            no_pinned = "no pinned network says whether it is real"
+            whether = "the pinned network does not show it" if target in pinned else no_pinned
+            return f"all rows on {target} take {math.exp(common.log):.2f} times as long, and {whether}"
     return ""
