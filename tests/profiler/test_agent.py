@@ -13,17 +13,19 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
 from db.engine import SqlStore
-from edgelut.errors import BackendMissing, Conflict, ServiceError
+from edgelut.errors import BackendMissing, Conflict, ServiceError, StorageError
 from edgelut.jobs import Baseline, BatchPoint, Claim, Closed, Job
 from edgelut.plan import Point, Policy
 from edgelut.types import Run, Target
 from profiler import agent as agents
 from profiler import session, workshop
+from profiler.artifacts import ArtifactStore
 from profiler.lock import device_lock
 from profiler.sweep import run_sweep
 from tests.fakes import ROOT
@@ -330,6 +332,26 @@ def test_a_fault_of_ours_interrupts_the_batch_and_is_told(
         assert lab.wait(job).points.measured == 1
     assert any("RuntimeError: a fault" in event.text for event in lab.jobs.events(job.id))
     assert "a fault" in caplog.text
+
+
+def test_a_disk_that_is_full_on_the_agents_host_fails_no_point_and_the_batch_goes_on_when_there_is_room(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lab.register()
+    job = lab.submit(8, 16)
+    real, tries = ArtifactStore.add, []
+
+    def add(*args: Any) -> Any:
+        tries.append(args)
+        if len(tries) <= 2:
+            raise StorageError("cannot keep artifacts in ...: No space left on device; free space or set EDGELUT_HOME")
+        return real(*args)
+
+    monkeypatch.setattr(ArtifactStore, "add", add)
+    monkeypatch.setattr(agents, "LONGEST_REST_S", 0.05)
+    with lab.running(lab.agent()):
+        assert lab.wait(job).points.measured == 2
+    assert any("No space left" in event.text for event in lab.jobs.events(job.id))
 
 
 # Devices
