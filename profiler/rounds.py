@@ -77,6 +77,7 @@ class Group:
         self._rows = [_Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
         self._live: list[_Row] = []
         self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._earlier: list[Run] = []  # of this sweep, stored before it was cut off
         self._deaths = 0
         self._ledger = context.ledger
         self._pace = Pace(lambda: Worker(TASKS, keep=context.keep))
@@ -110,16 +111,20 @@ class Group:
             time.sleep(self._policy.pause_s(round_s))
 
     def _open_lanes(self) -> None:
-        """Start the workers side by side; a lane that cannot be started fails its rows."""
-        for step in (self._launch, self._learn):
-            for key in dict.fromkeys(row.lane for row in self._rows):
-                try:
-                    step(*key)
-                except EdgelutError as error:
-                    self._fail_lane(key, error)
+        """Start the workers side by side, and read what was measured before meanwhile; a lane that cannot start fails its rows."""
+        self._in_each_lane(self._launch)
+        self._earlier = self._context.store.sweep_runs(self._context.id)
+        self._in_each_lane(self._learn)
         if any(map(self._is_hosted, self._rows)):
             self._pace.start()
         self._live = list(self._rows)
+
+    def _in_each_lane(self, step: Callable[[str, str], object]) -> None:
+        for key in dict.fromkeys(row.lane for row in self._rows):
+            try:
+                step(*key)
+            except EdgelutError as error:
+                self._fail_lane(key, error)
 
     def _fail_lane(self, key: tuple[str, str], error: EdgelutError) -> None:
         for row in [row for row in self._rows if row.lane == key]:
@@ -177,8 +182,9 @@ class Group:
     def _resume(self) -> None:
         """Take up the rounds that this sweep stored before it was cut off, where conditions and artifact are the same."""
         runs: dict[tuple[BlockSpec, Target], list[Run]] = defaultdict(list)
-        for run in self._context.store.sweep_runs(self._context.id):
+        for run in self._earlier:
             runs[run.spec, run.target].append(run)
+        self._earlier = []
         for row in self._live:
             lane = self._lanes[row.lane]
             row.runs = [
