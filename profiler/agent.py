@@ -25,7 +25,7 @@ from .lock import find_holder
 from .remote import BatchStore
 from .session import Beating, Options, Session, pause_s
 from .toolchains import Toolchains
-from .uplink import Reach, ServiceAway, Uplink, post, read_spool, spool_folder
+from .uplink import Reach, ServiceAway, Uplink, is_closed, post, read_spool, spool_folder
 from .worker import Worker
 from .workshop import Workshop
 
@@ -238,6 +238,9 @@ class Agent:
                     self._stopping.wait(pause_s(3))
                     continue
                 except EdgelutError as error:
+                    if is_closed(error):
+                        self._fail(error)
+                        return
                     self._report.warn(f"the service does not take what was measured before: {error}")
                 break
             else:

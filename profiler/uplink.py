@@ -14,13 +14,14 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from edgelut import wire
-from edgelut.errors import EdgelutError, ServiceError
+from edgelut.errors import EdgelutError, Forbidden, ServiceError
 from edgelut.jobs import Standing
 from edgelut.rest import Connection
 from edgelut.types import digest
 
 T = TypeVar("T")
 PASSING = ("", "storage", "internal")  # problems of a service that may be well again in a moment
+CLOSED = ("unauthorized", "forbidden")  # problems of the token: what was refused by them is kept for one that opens
 MOST_BYTES = 64 << 20  # of messages that wait; then measuring waits too
 PATIENCE_S = 10.0  # for one answer
 
@@ -88,7 +89,10 @@ class Uplink:
         self._connection = connection
 
     def call(self, type_: type[T], method: str, path: str, *, body: Any = None, **how: Any) -> T:
-        """Ask, within PATIENCE_S unless a `timeout` is given; raise ServiceAway, or what the refusal means as Connection does."""
+        """Ask, within PATIENCE_S unless a `timeout` is given; raise ServiceAway, or what the refusal means as Connection does.
+
+        A token that does not open is a ServiceError, whether it is not known or not meant for this.
+        """
         how.setdefault("timeout", PATIENCE_S)
         try:
             return self._connection.call(type_, method, path, body=body, **how)
@@ -97,6 +101,8 @@ class Uplink:
                 raise
             self.reach.lost(str(error))
             raise ServiceAway(str(error)) from None
+        except Forbidden as error:
+            raise ServiceError(f"{self.url}: {error}", problem="forbidden") from None
         except EdgelutError:
             raise
         except RuntimeError as error:  # httpx's word for a client that another thread closed: this process is ending
@@ -212,7 +218,7 @@ class Outbox:
     def flush(self, *, wait: bool) -> Standing | None:
         """Send what waits; return the last answer, or None if the service is away. `wait` for it as long as `check` allows.
 
-        Raises what a refusal means; the message that was refused is given up, those after it are not.
+        Raises what a refusal means; the message that was refused is given up unless that is the token's fault.
         """
         standing: Standing | None = None
         while self._waiting:
@@ -224,8 +230,9 @@ class Outbox:
                 while not self._uplink.reach.wait(0.2):
                     self._check()
                 continue
-            except EdgelutError:
-                self._done()
+            except EdgelutError as error:
+                if not is_closed(error):
+                    self._done()
                 raise
             self._done()
             self.note(standing)
@@ -247,6 +254,11 @@ class Outbox:
         self._bytes -= len(self._waiting.popleft().body)
         if not self._waiting:
             self._spool.clear()
+
+
+def is_closed(error: EdgelutError) -> bool:
+    """Say whether it was the token that was refused, and not what was sent."""
+    return isinstance(error, ServiceError) and error.problem in CLOSED
 
 
 def post(uplink: Uplink, message: Message) -> Standing:

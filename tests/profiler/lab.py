@@ -39,6 +39,7 @@ class Line(httpx.BaseTransport):
 
     def __init__(self, make: Callable[[], InProcess]) -> None:
         self.down = False
+        self.closed = False  # the token does not open any more
         self.loses: Callable[[str], bool] = lambda path: False  # an answer, after the service did what was asked
         self.seen: list[tuple[str, str, bytes]] = []
         self.on_request: Callable[[str], None] = lambda path: None
@@ -51,6 +52,9 @@ class Line(httpx.BaseTransport):
         self.on_request(f"{request.method} {path}")
         if self.down:
             raise httpx.ConnectError("the network is cut", request=request)
+        if self.closed:
+            problem = {"type": "urn:problem-type:edgelut:unauthorized", "detail": "the token was revoked"}
+            return httpx.Response(401, json=problem, request=request)
         self.seen.append((request.method, path, request.read()))
         response = self._inner.handle_request(request)
         if self.loses(path):

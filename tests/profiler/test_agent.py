@@ -579,8 +579,27 @@ def test_a_service_that_cannot_be_served_is_told_and_not_tried_again(
 
     know_runtimes(lab.home)
     options = Options(URL, "lab", [DeviceChoice("null", "a")], lab.home)
-    with pytest.raises(Exception, match=said):
+    with pytest.raises(ServiceError, match=said):
         Agent(options, Report(file=lab.said), transport=Other(status, body)).run()
+
+
+def test_a_token_that_is_revoked_ends_the_agent_and_what_was_measured_is_kept_for_another(lab: Lab) -> None:
+    lab.register()
+    job = lab.submit(8, 16)
+
+    def close() -> None:
+        lab.line.closed = True
+
+    lab.line.on_request = nth("/runs", 5, close)
+    agent = lab.agent()
+    with pytest.raises(ServiceError, match="the token was revoked"), lab.running(agent):
+        wait_until(agent._stopping.is_set)
+    lab.line.closed = False
+    lab.work()
+    assert lab.wait(job).points.measured == 2
+    assert_each_round_once(lab, job, 8, 16)
+    (kept,) = {run.process for run in runs_of(lab, job) if run.round == 4}
+    assert kept == {run.process for run in runs_of(lab, job) if run.round == 0}.pop()
 
 
 def test_a_service_that_is_not_there_yet_is_waited_for_and_that_is_said_once(lab: Lab) -> None:
