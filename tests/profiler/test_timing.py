@@ -16,6 +16,12 @@ NULL = Target("null", "null")
 SHAPES = {"x": (1, 4, 5, 5)}
 
 
+@pytest.fixture(autouse=True)
+def no_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is open: tests that time in this process may have left theirs, as a worker does that is ended."""
+    monkeypatch.setattr(timing, "_sessions", {})
+
+
 @pytest.fixture
 def artifact(tmp_path: Path) -> str:
     file = tmp_path / "artifact.json"
