@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from edgelut.types import BlockSpec, Clock, Entry, Params, Run, Scalar, Target, 
 
 from .artifacts import Stored
 from .errors import WorkerDied
+from .lanes import Key, Lanes
 from .nominal import at_nominal, nominal_ns
 from .observer import Progress
 from .pace import Pace
@@ -28,22 +29,18 @@ if TYPE_CHECKING:
 
 TASKS = "profiler.timing"
 SETTLE_S = 120.0
-MOST_DEATHS = 3  # of workers outside any row's burst: more is no accident, and ends the sweep
 
 
-@dataclass(slots=True)
-class _Lane:
-    """One worker process: all rows of one runtime on one device."""
+def start_lanes(context: SweepContext, points: Iterable[Point]) -> Lanes:
+    """Return the lanes of some points, their workers on the way; close them."""
 
-    device: str
-    runtime: str
-    worker: Worker
-    facts: Params = field(default_factory=Params)
+    def start(runtime: str) -> Worker:
+        env = context.toolchains.runtime(runtime).env
+        return Worker(TASKS, {name: str(value) for name, value in env.items()}, keep=context.keep)
 
-    @property
-    def conditions(self) -> str:
-        """The hash of the facts that must be equal in runs that are pooled."""
-        return digest({name: value for name, value in self.facts.items() if not name.startswith("observed_")})
+    lanes = Lanes(start)
+    lanes.begin((point.target.device, point.target.runtime) for point in points)
+    return lanes
 
 
 @dataclass(slots=True)
@@ -59,7 +56,7 @@ class _Row:
     pending: Run | None = None
 
     @property
-    def lane(self) -> tuple[str, str]:
+    def lane(self) -> Key:
         return self.point.target.device, self.point.target.runtime
 
     @property
@@ -71,14 +68,14 @@ class _Row:
 class Group:
     """Measures points that are held open together."""
 
-    def __init__(self, context: SweepContext, stored: dict[Point, Stored]) -> None:
+    def __init__(self, context: SweepContext, stored: dict[Point, Stored], lanes: Lanes | None = None) -> None:
+        """`lanes` are those that were started already; they are closed with the group."""
         self._context = context
         self._policy = context.policy
         self._rows = [_Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
         self._live: list[_Row] = []
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._lanes = lanes or start_lanes(context, stored)
         self._earlier: list[Run] = []  # of this sweep, stored before it was cut off
-        self._deaths = 0
         self._ledger = context.ledger
         self._pace = Pace(lambda: Worker(TASKS, keep=context.keep))
         self._measured: list[_Row] = []  # done, but not yet told: see _is_ready
@@ -102,8 +99,7 @@ class Group:
                 self._report(round_, time.perf_counter() - started)
         finally:
             self._pace.close()
-            for lane in self._lanes.values():
-                lane.worker.close()
+            self._lanes.close()
 
     def _pause(self, round_s: float) -> None:
         """Spread the rounds of a short sweep: a machine that is slow for some seconds must not be slow for all of it."""
@@ -111,49 +107,18 @@ class Group:
             time.sleep(self._policy.pause_s(round_s))
 
     def _open_lanes(self) -> None:
-        """Start the workers side by side, and read what was measured before meanwhile; a lane that cannot start fails its rows."""
-        self._in_each_lane(self._launch)
+        """Read what was measured before, and wait for the workers meanwhile; a lane that cannot start fails its rows."""
         self._earlier = self._context.store.sweep_runs(self._context.id)
-        self._in_each_lane(self._learn)
+        for key in dict.fromkeys(row.lane for row in self._rows):
+            try:
+                self._lanes.learn(key)
+            except EdgelutError as error:
+                for row in [row for row in self._rows if row.lane == key]:
+                    self._context.fail(row.point, error)
+                self._rows = [row for row in self._rows if row.lane != key]
         if any(map(self._is_hosted, self._rows)):
             self._pace.start()
         self._live = list(self._rows)
-
-    def _in_each_lane(self, step: Callable[[str, str], object]) -> None:
-        for key in dict.fromkeys(row.lane for row in self._rows):
-            try:
-                step(*key)
-            except EdgelutError as error:
-                self._fail_lane(key, error)
-
-    def _fail_lane(self, key: tuple[str, str], error: EdgelutError) -> None:
-        for row in [row for row in self._rows if row.lane == key]:
-            self._context.fail(row.point, error)
-        self._rows = [row for row in self._rows if row.lane != key]
-
-    def _launch(self, device: str, runtime: str) -> _Lane:
-        """Start a lane's worker and ask for its facts."""
-        env = self._context.toolchains.runtime(runtime).env
-        worker = Worker(TASKS, {name: str(value) for name, value in env.items()}, keep=self._context.keep)
-        lane = self._lanes[device, runtime] = _Lane(device, runtime, worker)
-        worker.send("facts", device=device, runtime=runtime)
-        return lane
-
-    def _learn(self, device: str, runtime: str) -> None:
-        """Wait for the facts of a lane's worker; one that dies before it holds anything is no row's fault, and another starts."""
-        while True:
-            lane = self._lanes[device, runtime]
-            try:
-                facts: dict[str, Scalar] = lane.worker.receive("facts")
-            except WorkerDied:
-                self._deaths += 1
-                lane.worker.close()
-                if self._deaths > MOST_DEATHS:
-                    raise
-                self._launch(device, runtime)
-            else:
-                lane.facts = Params(facts)
-                return
 
     def _drop_known(self) -> None:
         """Leave out rows that are in the table, stable, of the same artifact and under the same conditions."""
@@ -228,25 +193,21 @@ class Group:
             if row in rows:
                 rows.remove(row)
 
-    def _restart(self, key: tuple[str, str]) -> None:
+    def _restart(self, key: Key) -> None:
         """Start a lane's worker anew and open again what it held."""
-        self._lanes[key].worker.close()
-        lane = self._launch(*key)
-        self._learn(*key)
+        lane = self._lanes.restart(key)
         for row in [row for row in self._live if row.lane == key and row.opened is not None]:
             if self._lanes[key] is not lane:
                 return  # a row ended this worker too, and the one that came after it holds the rest
             row.pending = None
             self._attempt(row, self._open)
 
-    def _outlive(self, key: tuple[str, str], step: Callable[[tuple[str, str]], None]) -> None:
+    def _outlive(self, key: Key, step: Callable[[Key], None]) -> None:
         """Do one step of a lane; a worker that dies in it is no row's fault, and costs the round's reference at most."""
         try:
             step(key)
-        except WorkerDied:
-            self._deaths += 1
-            if self._deaths > MOST_DEATHS:
-                raise
+        except WorkerDied as error:
+            self._lanes.count(error)
             self._restart(key)
 
     def _round(self, round_: int) -> None:
@@ -262,7 +223,7 @@ class Group:
                 self._attempt(item, lambda row: self._burst(row, round_))
         self._store()
 
-    def _settle(self, key: tuple[str, str]) -> None:
+    def _settle(self, key: Key) -> None:
         self._lanes[key].worker.call("settle", SETTLE_S + 5, device=key[0], timeout_s=SETTLE_S)
 
     def _burst(self, row: _Row, round_: int) -> None:

@@ -15,10 +15,11 @@ from edgelut.types import Entry
 
 from .artifacts import Stored
 from .export_points import ExportPool, Turn
+from .lanes import Lanes
 from .ledger import Ledger
 from .lock import device_lock
 from .observer import Observer
-from .rounds import Group
+from .rounds import Group, start_lanes
 from .toolchains import Toolchains
 
 GROUP_BYTES = 1 << 30  # of artifacts held open at a time; a runtime holds about twice that
@@ -86,15 +87,33 @@ def run_sweep(
     try:
         with ExitStack() as stack:
             pool = exports or stack.enter_context(ExportPool(home / "artifacts"))
-            stored = _export(points, context, pool, turn)
-        for device in sorted({point.target.device for point in points}):
-            with device_lock(home / "locks", device) as lock:
-                context.keep = (lock,)
-                _measure(context, {point: stored[point] for point in stored if point.target.device == device})
+            devices = sorted({point.target.device for point in points})
+            if len(devices) == 1:
+                _sweep_one(context, pool, turn, home / "locks", devices[0])
+            else:
+                _sweep_many(context, pool, turn, home / "locks", devices)
         finished = True
     finally:
         store.finish_sweep(started.id, "done" if finished else "interrupted")
     return context.result
+
+
+def _sweep_one(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, device: str) -> None:
+    """Measure points of one device; its workers start while artifacts are looked for."""
+    with device_lock(locks, device) as lock, ExitStack() as stack:
+        context.keep = (lock,)
+        lanes = start_lanes(context, context.points)
+        stack.callback(lanes.close)
+        _measure(context, _export(context.points, context, pool, turn), lanes)
+
+
+def _sweep_many(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, devices: Sequence[str]) -> None:
+    """Measure points of several devices, one device after another, when all artifacts are there."""
+    stored = _export(context.points, context, pool, turn)
+    for device in devices:
+        with device_lock(locks, device) as lock:
+            context.keep = (lock,)
+            _measure(context, {point: stored[point] for point in stored if point.target.device == device})
 
 
 def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:
@@ -126,15 +145,15 @@ def _export(points: Sequence[Point], context: SweepContext, pool: ExportPool, tu
     return {point: stored[point] for point in unique if point in stored}
 
 
-def _measure(context: SweepContext, stored: dict[Point, Stored]) -> None:
-    """Measure in groups as large as memory allows: whatever is in one group is compared best."""
+def _measure(context: SweepContext, stored: dict[Point, Stored], lanes: Lanes | None = None) -> None:
+    """Measure in groups as large as memory allows, the first in lanes that are there: whatever is in one group is compared best."""
     group: dict[Point, Stored] = {}
     size = 0
     for point, artifact in stored.items():
         if group and size + artifact.artifact.size_bytes > GROUP_BYTES:
-            Group(context, group).measure()
-            group, size = {}, 0
+            Group(context, group, lanes).measure()
+            group, size, lanes = {}, 0, None
         group[point] = artifact
         size += artifact.artifact.size_bytes
     if group:
-        Group(context, group).measure()
+        Group(context, group, lanes).measure()
