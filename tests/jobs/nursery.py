@@ -62,10 +62,12 @@ def work(
     check_s: float = 0.2,
     adopt_s: float = 60.0,
 ) -> None:
-    """Run an engine until all jobs have ended, and an agent where an installation is named.
+    """Run an engine until all jobs and their workflows have ended, and an agent where an installation is named.
 
     Rows are put past the facade, so that nobody but the engine ends a job.
     """
+    from dbos import DBOS
+
     from db.engine import open_store
     from jobs.engine import Engine
     from jobs.service import Jobs
@@ -79,7 +81,7 @@ def work(
     agent = TinyAgent(Jobs(store), name=installation or "nobody", installation=installation or "none")
     if installation:
         agent.announce()
-    while store.unfinished_jobs():
+    while store.unfinished_jobs() or DBOS.list_workflows(status=["PENDING", "ENQUEUED"], load_input=False):
         claim = store.claim(agent.name, agent.session, agent.devices) if installation else None
         if claim is None:
             time.sleep(0.05)

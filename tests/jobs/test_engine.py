@@ -65,6 +65,12 @@ def workflows(store: SqlStore) -> dict[str, str]:
     return {row[0]: row[1] for row in rows(store, "workflow_status", "workflow_uuid, status")}
 
 
+def looks(store: SqlStore, job: Job) -> int:
+    """Return how often a job's workflow has looked at it and stored what it saw."""
+    where = f"workflow_uuid = '{job.id}' AND function_name = 'edgelut.look'"
+    return int(rows(store, "operation_outputs", "count(*)", where)[0][0])
+
+
 def change(store: SqlStore, statement: str) -> None:
     schema = "dbos." if store.engine.dialect.name == "postgresql" else ""
     with store.engine.execution_options(edgelut_writes=True).begin() as connection:
@@ -79,9 +85,10 @@ def test_a_job_that_has_nothing_open_is_ended_by_its_workflow(
     engine = make_engine(check_s=60.0)
     engine.on_end(heard.append)
     engine.start()
+    wait_until(lambda: engine._forgot_at is not None)  # the first check is over, and finds no job to tell of
     job = jobs.submit(request_for("a"))
     engine.tell(job.id)
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
+    wait_until(lambda: looks(store, job) == 1)  # from here on it waits for a word
     measure(store, agent)
     assert not ended(store, job)()
     engine.tell(job.id)
