@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from edgelut.types import Params, Scalar
+from edgelut.errors import Unsupported
+from edgelut.types import Clock, Params, Scalar
 
 Array = npt.NDArray[Any]
 
@@ -21,7 +22,8 @@ Array = npt.NDArray[Any]
 class Timing:
     """What `Session.time` measured: one value a sample, each the total of `inner` calls, in ns on the device's own clock.
 
-    `cpu_ns` is the calling thread's CPU time; a device that has no such clock gives an empty tuple.
+    `cpu_ns` is the calling thread's CPU time; a device that has no such clock gives an empty tuple. Where `Loaded.clock` is
+    `instructions`, `wall_ns` holds instructions executed, `cpu_ns` is empty, and neither is a time.
     """
 
     wall_ns: tuple[int, ...]
@@ -30,13 +32,43 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What opening a session cost and what it really got."""
+    """What opening a session cost and what it really got.
+
+    `unit` is the compute unit that was asked for and obtained; `ran_on` the one that calls really ran on, where the runtime can
+    tell the two apart: `cpu`, `gpu`, `ne`, or several in the order of their shares, joined by `+`.
+    """
 
     unit: str
     providers: tuple[str, ...] = ()
     load_ns: int | None = None  # reading and preparing the artifact, optimisation included
     compile_ns: int | None = None  # the part of it that a device could do ahead of time, where it can be told apart
     facts: Params = field(default_factory=Params)  # options that a row must remember
+    ran_on: str = ""
+    clock: Clock | None = None  # of the samples, where it is not what `Timing` says: `instructions`
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """How a device is just now. `throttled` says why what was just timed cannot be kept; empty where it can."""
+
+    observed: Mapping[str, Scalar] = field(default_factory=dict)  # names start with `observed_`
+    throttled: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A device that a host sees. `name` is what `--device` takes; `why` says why it cannot be used, and the remedy."""
+
+    name: str
+    facts: Params = field(
+        default_factory=Params
+    )  # device_model, soc, os, serial, battery, thermal state: what is known
+    why: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """True where nothing speaks against it."""
+        return not self.why
 
 
 class Exporter(ABC):
@@ -99,7 +131,10 @@ class Runtime(ABC):
     hosted: ClassVar[bool] = (
         True  # its calls run on this machine's processor: the reference kernel beside them speaks for it
     )
-    emulated: ClassVar[bool] = False  # True: its rows are of the kind `emulated`
+    emulated: ClassVar[bool] = False  # True: its rows are of the kind `emulated`, as are all that count instructions
+    devices: ClassVar[tuple[str, ...]] = (
+        "local",
+    )  # that it reaches: `local`, names of device backends, or `*` for all
     env: ClassVar[Mapping[str, str]] = {}  # set in the worker before the interpreter starts, and recorded
 
     @property
@@ -111,16 +146,48 @@ class Runtime(ABC):
     def open(
         self, artifact: Path, device: Device, precision: str, threads: int, unit: str
     ) -> AbstractContextManager[Session]:
-        """Load the artifact; raise Unsupported or ArtifactCorrupted."""
+        """Load the artifact; raise Unsupported, ArtifactCorrupted, or DeviceUnusable where the device went away."""
+
+    def time_reference(self, device: Device, warmups: int, samples: int) -> Timing | None:
+        """Time fixed kernels on a device that is not this machine, one value a kernel: its p10; None where it has none.
+
+        Called between bursts; by it a device's drift is divided out.
+        """
+        return None
+
+
+class Process(ABC):
+    """A program that runs on a device and speaks in lines."""
+
+    @abstractmethod
+    def send(self, line: str) -> None:
+        """Write a line to its standard input; raise DeviceUnusable, or OSError with its last error output where it has ended."""
+
+    @abstractmethod
+    def read(self, timeout_s: float) -> str:
+        """Return the next line of its standard output; raise TimeoutError, or as `send`."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """End it. Idempotent."""
 
 
 class Device(ABC):
     """Where commands run and files go.
 
-    Obligations: `facts` names whose value varies by itself start with `observed_`; every call ends within its timeout.
+    Obligations: `facts` names whose value varies by itself start with `observed_`; every call ends within its timeout; a device
+    that is not there, or goes away, raises DeviceUnusable with the remedy. Making one reaches for nothing: the first call does.
+
+    A backend for many devices of one kind takes which one after a colon: `android:SERIAL` is `Android("SERIAL")`.
     """
 
     local: ClassVar[bool] = False  # True: the device is this machine, and sessions may live in this process
+    instanced: ClassVar[bool] = False  # True: which one must be said, after a colon
+
+    @classmethod
+    def attached(cls) -> list[Attached]:
+        """List those that this host sees just now, usable or not; never raises."""
+        return []
 
     @abstractmethod
     def facts(self) -> dict[str, Scalar]:
@@ -136,6 +203,18 @@ class Device(ABC):
     @abstractmethod
     def run(self, argv: Sequence[str], timeout_s: float) -> bytes:
         """Run a command there; return its standard output; raise TimeoutError, or OSError with its error output."""
+
+    def state(self) -> DeviceState:
+        """Return how it is just now: asked before and after each round."""
+        return DeviceState()
+
+    def pull(self, path: str, to: Path) -> None:
+        """Bring a file from the device; raise FileNotFoundError."""
+        raise Unsupported(f"no files come from {type(self).__name__.lower()}")
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
+        """Start a program there that speaks in lines."""
+        raise Unsupported(f"no programs run on {type(self).__name__.lower()}")
 
 
 def as_float32(arrays: Sequence[Any]) -> list[Array]:

@@ -39,14 +39,22 @@ def load_runtime(name: str) -> Runtime:
 
 
 def load_device(name: str) -> Device:
-    """Return the device of that name; raise BackendMissing."""
+    """Return the device of that name, `BACKEND` or `BACKEND:WHICH`; raise BackendMissing."""
     loaded: Device = _load("devices", name)
     return loaded
+
+
+def device_class(name: str) -> type[Device]:
+    """Return the class of a device backend, so that it can be asked what is attached; raise BackendMissing."""
+    found: type[Device] = _class("devices", name)
+    return found
 
 
 def module_of(axis: Axis, name: str) -> str:
     """Return the name of a backend's module without importing it; raise BackendMissing, which lists those there are."""
     modules = _modules(axis)
+    if axis == "devices":
+        name = name.partition(":")[0]
     if name not in modules:
         raise BackendMissing(f"no {axis[:-1]} {name!r}; there are {', '.join(sorted(modules))}")
     return modules[name]
@@ -61,6 +69,19 @@ def _modules(axis: Axis) -> dict[str, str]:
 
 @cache
 def _load(axis: Axis, name: str) -> Any:
+    found = _class(axis, name)
+    backend, colon, which = name.partition(":")
+    if axis != "devices" or not (colon or found.instanced):
+        return found()
+    if not found.instanced:
+        raise BackendMissing(f"there is one device {backend!r}: leave out {colon + which!r}")
+    if not which:
+        raise BackendMissing(f"which one? write {backend}:WHICH; 'edgelut devices' lists those that are attached")
+    return found(which)
+
+
+@cache
+def _class(axis: Axis, name: str) -> Any:
     base = AXES[axis]
     place = module_of(axis, name)
     try:
@@ -79,4 +100,4 @@ def _load(axis: Axis, name: str) -> Any:
     ]
     if len(found) != 1:
         raise BackendMissing(f"{module.__name__} must hold one {base.__name__}, not {len(found)}")
-    return found[0]()
+    return found[0]

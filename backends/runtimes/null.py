@@ -38,6 +38,7 @@ class Null(Runtime):
     formats = ("null",)
     precisions = ("fp32",)
     hosted = False
+    devices = ("*",)
     version = "1"
 
     @contextmanager

@@ -38,6 +38,7 @@ def join(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Join]:
 
     yield write
     registry._load.cache_clear()
+    registry._class.cache_clear()
 
 
 def test_listing_imports_nothing() -> None:

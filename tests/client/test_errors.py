@@ -48,6 +48,7 @@ def test_an_error_crosses_a_process_border_with_its_text(error: type[EdgelutErro
         (errors.BackendMissing, 6),
         (errors.Unsupported, 6),
         (errors.DeviceBusy, 6),
+        (errors.DeviceUnusable, 6),
         (errors.ParityFailed, 1),
         (errors.UnlikeRuns, 1),
         (EdgelutError, 1),
@@ -58,4 +59,4 @@ def test_each_error_has_the_exit_code_that_the_command_line_promises(error: type
 
 
 def test_every_error_is_in_the_list_above() -> None:
-    assert len(ALL) == 15
+    assert len(ALL) == 16

@@ -54,6 +54,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     sys.path.remove(str(folder))
     invalidate_caches()
     registry._load.cache_clear()
+    registry._class.cache_clear()
 
 
 def test_there_is_one_example_of_each() -> None:

@@ -8,6 +8,7 @@ EdgelutError
 ├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
 ├── BackendMissing (ImportError)     no such backend, or its toolchain is not installed
 ├── DeviceBusy (RuntimeError)        the device did not come to rest in time
+├── DeviceUnusable (RuntimeError)    the device is not attached, not authorised, or gone
 ├── ArtifactCorrupted (ValueError)   a stored file is not what was written
 ├── ParityFailed (ArithmeticError)   an artifact's outputs are not its module's
 ├── SnapshotCorrupted (ValueError)   a snapshot file is not what was written
@@ -50,6 +51,10 @@ class BackendMissing(EdgelutError, ImportError):
 
 class DeviceBusy(EdgelutError, RuntimeError):
     """The device did not become cool and idle in the time it was given."""
+
+
+class DeviceUnusable(EdgelutError, RuntimeError):
+    """The device is not attached, not authorised, or went away: says which, and the remedy."""
 
 
 class ArtifactCorrupted(EdgelutError, ValueError):

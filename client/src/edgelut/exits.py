@@ -18,6 +18,7 @@ _CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.BackendMissing, BACKEND),
     (errors.Unsupported, BACKEND),
     (errors.DeviceBusy, BACKEND),
+    (errors.DeviceUnusable, BACKEND),
     (errors.StorageError, STORAGE),
     (errors.ArtifactCorrupted, STORAGE),
     (errors.SnapshotCorrupted, STORAGE),

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from .errors import InvalidSpec
 
 Scalar: TypeAlias = str | int | float
-Clock: TypeAlias = Literal["cpu", "wall"]
+Clock: TypeAlias = Literal["cpu", "wall", "instructions"]
 EntryKind: TypeAlias = Literal["measured", "interpolated", "predicted", "transferred", "emulated"]
 ENTRY_KINDS: tuple[str, ...] = get_args(EntryKind)
 
