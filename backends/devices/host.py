@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
-from backends.base import Device
+from backends.base import Device, Process
+from backends.processes import LineProcess
 from edgelut.types import Scalar
 
 
@@ -49,6 +51,14 @@ class Host(Device):
         if done.returncode:
             raise OSError(done.returncode, f"{argv[0]} failed: {done.stderr.decode(errors='replace').strip()}")
         return done.stdout
+
+    def pull(self, path: str, to: Path) -> None:
+        """Copy a file of this machine."""
+        shutil.copyfile(path, to)
+
+    def start(self, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Process:
+        """Start a program on this machine; raise OSError where there is none of that name."""
+        return LineProcess(argv, env)
 
 
 def _read(path: str) -> str:
