@@ -29,6 +29,7 @@ Word = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]
 Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f/]+$(?!\n)")]  # as a target's
 Key = Annotated[str, Meta(pattern=r"^[0-9a-f]{32}$")]
 Line = Annotated[str, Meta(max_length=20_000)]  # of blocks: a network of 100 different ones has 6,000 characters
+Moment = Annotated[datetime, Meta(tz=True)]
 Value = int | float | Text
 Values = Annotated[dict[Word, Value], Meta(max_length=100)]
 
@@ -110,10 +111,12 @@ class EntryIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Many specs on one target."""
+    """Many specs on one target: the table as it is, or as it was at a time, or when a mark was made."""
 
     specs: Annotated[list[SpecIn], Meta(max_length=LIMIT)]
     target: TargetIn
+    at: Moment | None = None
+    mark: Word | None = None
 
 
 class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -28,7 +27,21 @@ from edgelut.jobs import (
 from edgelut.plan import Policy
 from edgelut.types import Artifact, Params, Run
 
-from .bodies import LIMIT, Amount, Count, EntryIn, Name, Nanoseconds, SpecIn, TargetIn, Text, Values, Whole, Word
+from .bodies import (
+    LIMIT,
+    Amount,
+    Count,
+    EntryIn,
+    Moment,
+    Name,
+    Nanoseconds,
+    SpecIn,
+    TargetIn,
+    Text,
+    Values,
+    Whole,
+    Word,
+)
 
 LONGEST_WAIT_S = 30  # of a claim
 POINTS_OF_RUNS = 128  # points whose runs may be asked for at once
@@ -42,7 +55,6 @@ Label = Annotated[str, Meta(max_length=200, pattern=r"^[^\x00-\x1f]*$(?!\n)")]  
 Reason = Annotated[str, Meta(max_length=20_000)]  # a toolchain's own words may be many
 Sha256 = Annotated[str, Meta(max_length=64, pattern=r"^[0-9a-f]*$(?!\n)")]
 Nanosamples = Annotated[tuple[Amount, ...], Meta(max_length=LIMIT)]
-Moment = Annotated[datetime, Meta(tz=True)]
 ScopeName = Literal["read", "submit", "agent", "admin"]
 
 

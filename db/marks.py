@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -59,10 +60,14 @@ class SqlMarks(Database):
             connection.execute(marks.delete().where(marks.c.id == row.id))
             return _mark(row)
 
-    def entries_at(self, mark: Mark, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
-        """Return the rows that were current when the mark was made, in order; None where there was none."""
+    def entries_at(self, when: Mark | datetime, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the rows that were current when a mark was made, or at a time, in order; None where there was none.
+
+        A time is that of the database's clocks: what counts is when a row was stored.
+        """
+        until = entries.c.created_at <= when if isinstance(when, datetime) else entries.c.id <= when.last_entry
         with reading(self.engine) as connection:
-            found = _entries_at(connection, mark.last_entry, specs, target)
+            found = _entries_at(connection, until, specs, target)
         return [found.get(spec.key) for spec in specs]
 
     def find_baseline(self, request: JobRequest, before: str | None = None) -> str | None:
@@ -145,14 +150,16 @@ def _mark(row: sa.Row[Any]) -> Mark:
     return Mark(row.name, row.made_at, row.last_entry)
 
 
-def _entries_at(connection: sa.Connection, last: int, wanted: Sequence[BlockSpec], target: Target) -> dict[str, Entry]:
+def _entries_at(
+    connection: sa.Connection, until: sa.ColumnElement[bool], wanted: Sequence[BlockSpec], target: Target
+) -> dict[str, Entry]:
     """Return the current rows as they were by the keys of their specs: each entry in its turn replaced the one before or not."""
     current: dict[str, Entry] = {}
     of_key = {spec.key: spec for spec in wanted}
     ids = find_ids(connection, specs, list(of_key))
     target_id = find_ids(connection, targets, [target.key]).get(target.key)
     of_id = {id_: of_key[key] for key, id_ in ids.items()}
-    statement = sa.select(entries.c.spec_id, *ENTRY).where(entries.c.target_id == target_id, entries.c.id <= last)
+    statement = sa.select(entries.c.spec_id, *ENTRY).where(entries.c.target_id == target_id, until)
     for piece in pieces(list(of_id)) if target_id is not None else ():
         rows = connection.execute(statement.where(entries.c.spec_id.in_(piece)).order_by(entries.c.id)).mappings()
         for row in rows:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +13,10 @@ from api.advice import explain
 from api.auth import Guarded
 from api.deps import Body, Service, ServiceDep, answer
 from api.parameters import parse_query
+from api.problems import Problem
 from edgelut import wire
+from edgelut.errors import InvalidSpec
+from edgelut.jobs import Mark
 from edgelut.query import Query
 
 router = APIRouter(tags=["latency"], route_class=Guarded)
@@ -42,6 +47,7 @@ def _look_up(service: Service, query: Query) -> bytes:
     **describe.endpoint(
         bodies.BatchOut,
         bodies.BatchOut([describe.ENTRY, None]),
+        "no-such-mark",
         "too-large",
         "invalid",
         "storage",
@@ -50,11 +56,33 @@ def _look_up(service: Service, query: Query) -> bytes:
     ),
 )
 async def find_batch(service: ServiceDep, body: Body) -> Response:
-    """Return the current row of each spec in order, null where there is none; at most 10,000 specs. A search uses this."""
+    """Return the current row of each spec in order, null where there is none; at most 10,000 specs. A search uses this.
+
+    With `at` (an ISO 8601 time with its zone) or `mark` (a name that GET /marks lists) it is the row that was current then.
+    """
 
     def look_up() -> Response:
         asked: bodies.BatchRequest = wire.decode(bodies.BatchRequest, body)
-        specs = [spec.value() for spec in asked.specs]
-        return answer(bodies.BatchOut(service.store.find_many(specs, asked.target.value())))
+        specs, target, when = [spec.value() for spec in asked.specs], asked.target.value(), _when(service, asked)
+        store = service.store
+        found = store.find_many(specs, target) if when is None else store.entries_at(when, specs, target)
+        return answer(bodies.BatchOut(found))
 
     return await service.call(look_up)
+
+
+def _when(service: Service, asked: bodies.BatchRequest) -> Mark | datetime | None:
+    """Return the moment that a batch asks for; raise the 404 problem for a mark that is not there."""
+    if asked.at is not None and asked.mark is not None:
+        raise InvalidSpec("give `at`, a time, or `mark`, the name of one, but not both")
+    if asked.at is not None:
+        try:
+            return asked.at.astimezone(UTC)
+        except OverflowError:  # the first or last day of the calendar, in a zone far from UTC
+            raise InvalidSpec(f"`at` is beyond the calendar: {asked.at.isoformat()}") from None
+    if asked.mark is None:
+        return None
+    mark = service.store.find_mark(asked.mark)
+    if mark is None:
+        raise Problem("no-such-mark", f"there is no mark {asked.mark!r}; GET /marks lists them")
+    return mark

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -216,6 +217,37 @@ def test_a_bad_spec_is_refused_with_its_place(client: httpx.Client, change: dict
 @pytest.mark.parametrize("body", [b"", b"[", b"{}", b"[]", b"null", b'{"specs":[],"target":"\xff"}', b'"\\ud800"'])
 def test_a_body_that_is_not_the_json_asked_for_is_refused(client: httpx.Client, body: bytes) -> None:
     problem(client.post("/latency/batch", content=body), 422, "invalid")
+
+
+def test_a_batch_answers_as_the_table_was_at_a_time_or_a_mark(filled: SqlStore, client: httpx.Client) -> None:
+    before = datetime.now(UTC)
+    client.put("/marks/before").raise_for_status()
+    filled.put_many([entry(208, ms=9.0), entry(256)])
+    specs = [wire.dump(entry(width).spec) for width in (208, 256)]
+
+    def p10_ms(**when: str) -> list[float | None]:
+        asked = {"specs": specs, "target": wire.dump(TARGET), **when}
+        found = client.post("/latency/batch", json=asked).raise_for_status().json()["entries"]
+        return [row and row["latency"]["p10_ns"] / 1e6 for row in found]
+
+    assert p10_ms() == p10_ms(at="2999-01-01T00:00:00+05:30") == [9.0, 1.0]
+    assert p10_ms(mark="before") == p10_ms(at=before.isoformat()) == [1.0, None]
+    assert p10_ms(at="1999-01-01T00:00:00Z") == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("when", "status", "name"),
+    [
+        ({"mark": "none"}, 404, "no-such-mark"),
+        ({"mark": "a", "at": "2026-01-01T00:00:00Z"}, 422, "invalid"),
+        ({"at": "2026-01-01T00:00:00"}, 422, "invalid"),
+        ({"at": "yesterday"}, 422, "invalid"),
+        ({"at": "0001-01-01T00:00:00+14:00"}, 422, "invalid"),
+    ],
+)
+def test_a_moment_that_cannot_be_is_refused(client: httpx.Client, when: dict[str, str], status: int, name: str) -> None:
+    asked = {"specs": [wire.dump(entry(208).spec)], "target": wire.dump(TARGET), **when}
+    problem(client.post("/latency/batch", json=asked), status, name)
 
 
 def test_a_batch_has_at_most_ten_thousand_specs(client: httpx.Client) -> None:

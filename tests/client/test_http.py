@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,23 @@ def test_what_the_service_says_is_raised_with_its_words(table_over_rest: HttpTab
 def test_a_put_is_never_split(table_over_rest: HttpTable) -> None:
     with pytest.raises(InvalidSpec, match="10,000"):
         table_over_rest.put_many([entry(224)] * 10_001)
+
+
+def test_the_table_is_read_as_it_was(tmp_path: Path) -> None:
+    with new_store(tmp_path) as store, HttpTable("http://service", transport=InProcess(create_app(store))) as table:
+        table.put(entry(208))
+        before = datetime.now(UTC)
+        store.put_mark("before")
+        table.put_many([entry(208, ms=9.0), entry(224)])
+        specs = [entry(width).spec for width in (208, 224)]
+        assert (
+            table.find_many_at(before, specs, TARGET)
+            == table.find_many_at("before", specs, TARGET)
+            == [entry(208), None]
+        )
+        assert table.find_many_at(datetime.now(UTC), specs, TARGET) == table.find_many(specs, TARGET)
+        with pytest.raises(LatencyNotFound, match="GET /marks"):
+            table.find_many_at("none", specs, TARGET)
 
 
 def test_many_specs_are_asked_in_chunks(monkeypatch: pytest.MonkeyPatch, table_over_rest: HttpTable) -> None:

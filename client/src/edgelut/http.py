@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -47,10 +48,11 @@ class HttpTable(LatencyTable):
 
     def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
         """Return the current row of each spec on the target, None where there is none."""
-        found: list[Entry | None] = []
-        for start in range(0, len(specs), BATCH):
-            found += self._batch(specs[start : start + BATCH], target)
-        return found
+        return self._batches(specs, target, {})
+
+    def find_many_at(self, when: datetime | str, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+        """Return the rows that were current at a time (with its zone), or when the mark of that name was made."""
+        return self._batches(specs, target, {"mark" if isinstance(when, str) else "at": when})
 
     def put_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Store at most 10,000 entries, all or none; return for each whether it is now the current row."""
@@ -108,11 +110,16 @@ class HttpTable(LatencyTable):
     def __repr__(self) -> str:
         return f"HttpTable({self.url!r})"
 
-    def _batch(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+    def _batches(self, specs: Sequence[BlockSpec], target: Target, when: Mapping[str, Any]) -> list[Entry | None]:
+        found: list[Entry | None] = []
+        for start in range(0, len(specs), BATCH):
+            found += self._batch(specs[start : start + BATCH], target, when)
+        return found
+
+    def _batch(self, specs: Sequence[BlockSpec], target: Target, when: Mapping[str, Any]) -> list[Entry | None]:
         """Return the rows of one chunk, decoding only what the caller lacks: hashing specs again is the slow part."""
-        found = self._connection.call(
-            _Batch, "POST", "/latency/batch", body={"specs": list(specs), "target": target}
-        ).entries
+        body = {"specs": list(specs), "target": target, **when}
+        found = self._connection.call(_Batch, "POST", "/latency/batch", body=body).entries
         if len(found) != len(specs):
             raise ServiceError(f"{self.url} answered {len(found)} rows to {len(specs)} specs")
         for spec, row in zip(specs, found, strict=True):
