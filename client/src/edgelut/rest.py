@@ -45,8 +45,8 @@ class Connection:
     ) -> None:
         from . import __version__
 
-        self.url = _checked_url(url)
-        self._token = _checked_token(token)
+        self.url = checked_url(url)
+        self._token = checked_token(token)
         self._retries = retries
         self._sleep = sleep
         headers = {"User-Agent": f"edgelut/{__version__}", "EdgeLUT-Version": __version__}
@@ -85,7 +85,7 @@ class Connection:
         request = self._client.build_request(method, path, content=content, params=params, headers=sent, timeout=wait)
         response = self._send(request)
         if not response.is_success:
-            raise self._refusal(response)
+            raise refusal(response, self.url, self._hide)
         try:
             return wire.decode(type_, b"null" if response.status_code == httpx.codes.NO_CONTENT else response.content)
         except InvalidSpec as error:
@@ -119,20 +119,6 @@ class Connection:
         why = self._hide(str(error)) or type(error).__name__
         return ServiceError(f"cannot reach {self.url}: {why}; is 'edgelut serve' running there?")
 
-    def _refusal(self, response: httpx.Response) -> EdgelutError:
-        """Return the exception that a refusal is: by the problem's type where there is one."""
-        try:
-            problem = wire.decode(_Problem, response.content)
-        except InvalidSpec:
-            return ServiceError(f"{self.url} answered {response.status_code} and is perhaps no EdgeLUT service")
-        detail = self._hide(problem.detail or problem.title or f"status {response.status_code}")
-        if problem.type == f"{PROBLEM}incomplete-network":
-            return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
-        name = problem.type.removeprefix(PROBLEM) if problem.type.startswith(PROBLEM) else ""
-        if name in CONFLICTS:
-            return Conflict(detail, problem=name)
-        return _RAISED[name](detail) if name in _RAISED else ServiceError(f"{self.url}: {detail}", problem=name)
-
     def _hide(self, text: str) -> str:
         return text.replace(self._token, "***") if self._token else text
 
@@ -149,7 +135,7 @@ class Connection:
             with self._client.stream("GET", path, headers=dict(headers or {}), timeout=wait) as response:
                 if not response.is_success:
                     response.read()
-                    raise self._refusal(response)
+                    raise refusal(response, self.url, self._hide)
                 yield self._lines(response)
         except httpx.TransportError as error:
             raise self._unreachable(error) from None
@@ -184,6 +170,21 @@ class _Problem(msgspec.Struct, frozen=True):
     commands: tuple[str, ...] = ()
 
 
+def refusal(response: httpx.Response, url: str, hide: Callable[[str], str] = str) -> EdgelutError:
+    """Return the exception that a refusal is: by the problem's type where there is one. `hide` takes secrets out of a text."""
+    try:
+        problem = wire.decode(_Problem, response.content)
+    except InvalidSpec:
+        return ServiceError(f"{url} answered {response.status_code} and is perhaps no EdgeLUT service")
+    detail = hide(problem.detail or problem.title or f"status {response.status_code}")
+    if problem.type == f"{PROBLEM}incomplete-network":
+        return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
+    name = problem.type.removeprefix(PROBLEM) if problem.type.startswith(PROBLEM) else ""
+    if name in CONFLICTS:
+        return Conflict(detail, problem=name)
+    return _RAISED[name](detail) if name in _RAISED else ServiceError(f"{url}: {detail}", problem=name)
+
+
 def _wait_s(attempt: int, retry_after: str | None = None) -> float:
     """Return how long to wait: what the service asks for, else twice as long each time, spread out."""
     if retry_after is not None and retry_after.isdigit():
@@ -191,7 +192,7 @@ def _wait_s(attempt: int, retry_after: str | None = None) -> float:
     return min(0.1 * 2.0**attempt, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
 
 
-def _checked_url(url: str) -> str:
+def checked_url(url: str) -> str:
     """Return a service's address without a trailing slash. A URL with a password is refused and never repeated."""
     try:
         parsed = httpx.URL(url)
@@ -204,7 +205,8 @@ def _checked_url(url: str) -> str:
     return str(parsed).rstrip("/")
 
 
-def _checked_token(token: str | None) -> str | None:
+def checked_token(token: str | None) -> str | None:
+    """Return a token that a header can carry; an empty one is none. Raises InvalidSpec, and repeats nothing of it."""
     if token and not (token.isascii() and token.isprintable() and " " not in token):
         raise InvalidSpec(
             "the token holds a space, a line end or a letter that no header carries; is it quoted wrongly?"
