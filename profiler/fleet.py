@@ -14,6 +14,7 @@ from edgelut.errors import BackendMissing, EdgelutError, InvalidSpec
 from edgelut.jobs import DeviceInfo, RuntimeInfo
 from edgelut.types import Params, Scalar
 
+from .hosting import reaches
 from .toolchains import Toolchains
 
 LOOKING = "its runtimes are being looked for"
@@ -80,22 +81,24 @@ def device_info(choice: DeviceChoice, toolchains: Toolchains, busy: str = "") ->
     runtimes: tuple[RuntimeInfo, ...] = ()
     try:
         device = registry.load_device(choice.backend)
-        runtimes = tuple(_runtimes(toolchains, device.local))
+        runtimes = tuple(_runtimes(toolchains, choice.backend))
         facts: Mapping[str, Scalar] = device.facts()
     except (EdgelutError, OSError) as error:
         return DeviceInfo(choice.name, Params({"backend": choice.backend}), runtimes, False, str(error))
-    why = busy or (LOOKING if unknown_runtimes(toolchains) else "" if runtimes else "no runtime works on this host")
+    why = busy or (
+        LOOKING if unknown_runtimes(toolchains) else "" if runtimes else "no runtime of this host reaches it"
+    )
     return DeviceInfo(choice.name, Params({**facts, "backend": choice.backend}), runtimes, not why, why)
 
 
-def _runtimes(toolchains: Toolchains, local: bool) -> Iterable[RuntimeInfo]:
-    """Yield the runtimes that time on a device: those of this host's processor are for devices that are this host."""
+def _runtimes(toolchains: Toolchains, device: str) -> Iterable[RuntimeInfo]:
+    """Yield the runtimes that reach a device and time on it."""
     for name in registry.names("runtimes"):
         try:
             traits = toolchains.find_runtime(name)
         except BackendMissing:
             continue
-        if traits is not None and traits.timed and (local or not traits.hosted):
+        if traits is not None and traits.timed and reaches(traits.devices, device):
             version = traits.version or registry.load_runtime(name).version
             yield RuntimeInfo(name, version, traits.formats, traits.precisions, traits.units)
 

@@ -19,6 +19,7 @@ from edgelut.types import Params, Run, Scalar
 
 from .artifacts import Stored
 from .errors import WorkerDied
+from .hosting import is_hosted
 from .observer import Progress
 from .pace import Pace
 from .stats import clock_of
@@ -326,7 +327,7 @@ class Session:
 
     def _is_hosted(self, pair: _Pair) -> bool:
         """Say whether its calls run on this machine's processor, whose speed the reference tells."""
-        return self._context.toolchains.runtime(pair.match.item.point.target.runtime).hosted
+        return is_hosted(pair.match.item.point.target, self._context.toolchains)
 
     def _report(self, done: int, seconds: float) -> None:
         left = seconds * (self._pairing.total - done)

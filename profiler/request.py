@@ -7,10 +7,14 @@ from dataclasses import dataclass, field
 from itertools import product
 
 from backends import registry
+from edgelut import settings
 from edgelut.errors import BackendMissing, Unsupported
 from edgelut.plan import Point
 from edgelut.sequences import label
 from edgelut.types import BlockSpec, Params, Scalar, Target
+
+from .hosting import reaches
+from .toolchains import Toolchains
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class TargetRequest:
         found = []
         for device, runtime, precision, threads in product(self.devices, self.runtimes, self.precisions, self.threads):
             backend = registry.load_runtime(runtime)
-            registry.load_device(device)
+            if not reaches(backend.devices, device):
+                raise Unsupported(_unreached(runtime, device))
             if precision not in backend.precisions:
                 raise Unsupported(f"{runtime} runs {', '.join(backend.precisions)}, not {precision}")
             if not backend.timed:
@@ -45,6 +50,19 @@ class TargetRequest:
         if self.formats and not wanted:
             raise Unsupported(f"{runtime} reads {', '.join(reads)}, not {', '.join(self.formats)}")
         return wanted[0] if wanted else reads[0]
+
+
+def _unreached(runtime: str, device: str) -> str:
+    """Say that a runtime does not run on a device, and which do."""
+    known, there = Toolchains(settings.home() / "toolchains"), []
+    for name in registry.names("runtimes"):
+        try:
+            traits = known.runtime(name)
+        except BackendMissing:
+            continue
+        if traits.timed and reaches(traits.devices, device):
+            there.append(name)
+    return f"{runtime} does not run on {device!r}; those that do: {', '.join(there) or 'none that is installed here'}"
 
 
 @dataclass(frozen=True, slots=True)

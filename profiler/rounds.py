@@ -16,6 +16,7 @@ from edgelut.types import BlockSpec, Clock, Entry, Params, Run, Scalar, Target, 
 
 from .artifacts import Stored
 from .errors import WorkerDied
+from .hosting import is_hosted
 from .lanes import Key, Lanes
 from .nominal import at_nominal, nominal_ns
 from .observer import Progress
@@ -330,7 +331,7 @@ class Group:
 
     def _is_hosted(self, row: _Row) -> bool:
         """Say whether a row's calls run on this machine's processor, whose speed the reference tells."""
-        return self._context.toolchains.runtime(row.point.target.runtime).hosted
+        return is_hosted(row.point.target, self._context.toolchains)
 
     def _report(self, round_: int, seconds: float) -> None:
         """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""

@@ -39,6 +39,7 @@ class RuntimeTraits:
     timed: bool
     hosted: bool
     emulated: bool
+    devices: tuple[str, ...] = ("local",)  # `local`, names of device backends, or `*`
     env: Params = field(default_factory=Params)
     version: str = ""
 
@@ -209,6 +210,7 @@ def _traits(loaded: Runtime) -> RuntimeTraits:
         timed=loaded.timed,
         hosted=loaded.hosted,
         emulated=loaded.emulated,
+        devices=tuple(loaded.devices),
         env=Params(loaded.env),
     )
 

@@ -18,6 +18,7 @@ from edgelut.types import Entry
 from . import observer
 from .agent_report import Report
 from .export_points import ExportPool
+from .hosting import is_hosted
 from .paired import run_pairs
 from .remote import BatchEnded, BatchInterrupted, BatchStore
 from .sweep import run_sweep
@@ -123,7 +124,7 @@ class Workshop:
 
     def _is_hosted(self, point: Point) -> bool:
         try:
-            return self._toolchains.runtime(point.target.runtime).hosted
+            return is_hosted(point.target, self._toolchains)
         except BackendMissing:
             return False
 
