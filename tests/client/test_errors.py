@@ -38,6 +38,7 @@ def test_an_error_crosses_a_process_border_with_its_text(error: type[EdgelutErro
     [
         (errors.InvalidSpec, 2),
         (errors.UnknownKind, 2),
+        (errors.UnlikeMeasures, 2),
         (errors.StorageError, 3),
         (errors.ArtifactCorrupted, 3),
         (errors.SnapshotCorrupted, 3),
@@ -45,6 +46,7 @@ def test_an_error_crosses_a_process_border_with_its_text(error: type[EdgelutErro
         (errors.Conflict, 2),
         (errors.Forbidden, 2),
         (errors.LatencyNotFound, 5),
+        (errors.OtherUnit, 5),
         (errors.BackendMissing, 6),
         (errors.Unsupported, 6),
         (errors.DeviceBusy, 6),
@@ -59,4 +61,4 @@ def test_each_error_has_the_exit_code_that_the_command_line_promises(error: type
 
 
 def test_every_error_is_in_the_list_above() -> None:
-    assert len(ALL) == 16
+    assert len(ALL) == 18

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from edgelut import MB3D, MB4D, BlockSpec, Entry, Target
 from edgelut.blocks import EMBEDDING
-from edgelut.render import entries_table, milliseconds, pivot_table, short
+from edgelut.render import entries_table, headline, pivot_table, short
 from edgelut.sequences import chain, cold
 from edgelut.testing import make_entry
 
@@ -42,9 +42,9 @@ def test_a_target_is_shown_without_its_defaults(target: Target, words: str) -> N
 
 
 def test_a_latency_is_shown_with_its_half_width_its_kind_and_its_doubt() -> None:
-    assert milliseconds(make_entry(1.5e6)) == "1.500 ±1.0%"
-    assert milliseconds(make_entry(1.5e6, kind="predicted")) == "1.500 ±1.0% predicted"
-    assert milliseconds(make_entry(1.5e6, doubts=("hot",))) == "1.500 ±1.0% ?"
+    assert headline(make_entry(1.5e6)) == "1.500 ±1.0%"
+    assert headline(make_entry(1.5e6, kind="predicted")) == "1.500 ±1.0% predicted"
+    assert headline(make_entry(1.5e6, doubts=("hot",))) == "1.500 ±1.0% ?"
 
 
 def test_one_line_an_entry() -> None:

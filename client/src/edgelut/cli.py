@@ -17,10 +17,12 @@ from rich.console import Console
 
 from . import exits, wire
 from .errors import BackendMissing, EdgelutError, InvalidSpec, LatencyNotFound
-from .query import Query
+from .figures import figures
+from .placement import other_unit
+from .query import MOST_LEFT_OUT, Query
 from .render import entries_table, pivot_table
 from .table import Searchable
-from .types import Entry, Params
+from .types import ENTRY_KINDS, MEASURES, Entry, Params
 
 app = typer.Typer(
     name="edgelut",
@@ -43,6 +45,11 @@ Device = Annotated[str | None, typer.Option(help="Device, such as host.")]
 Runtime = Annotated[str | None, typer.Option(help="Runtime, such as onnxruntime-cpu.")]
 Precision = Annotated[str | None, typer.Option(help="fp32, fp16 or int8.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="Number of threads.")]
+Kind = Annotated[str | None, typer.Option(help=f"Kind of row: {', '.join(ENTRY_KINDS)}.")]
+Measured = Annotated[str | None, typer.Option("--measure", help=f"What rows tell: {' or '.join(MEASURES)}.")]
+RequireUnit = Annotated[
+    str | None, typer.Option(help="Only rows that ran on this compute unit alone: cpu, gpu, ne, ne+cpu.")
+]
 
 
 @app.command()
@@ -59,6 +66,9 @@ def get(
     param: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="Block parameter; may be repeated.")
     ] = None,
+    kind: Kind = None,
+    measure: Measured = None,
+    require_unit: RequireUnit = None,
     source: From = None,
     as_json: Json = False,
 ) -> None:
@@ -74,11 +84,15 @@ def get(
         precision=precision,
         threads=threads,
         params=parse_params(param),
+        kind=kind,
+        measure=measure,
+        require_unit=require_unit,
     )
-    found = _search(source, query)
+    found, left_out = _search(source, query)
     if not found:
-        raise LatencyNotFound(_advice(source, query))
+        raise _refusal(source, query)
     _print(found, as_json, pivot=False)
+    _print_left_out(left_out, query)
 
 
 @app.command()
@@ -89,16 +103,32 @@ def table(
     precision: Precision = None,
     threads: Threads = None,
     block: Annotated[str | None, typer.Option(help="Kind of block.")] = None,
+    kind: Kind = None,
+    measure: Measured = None,
+    require_unit: RequireUnit = None,
     source: From = None,
     as_json: Json = False,
 ) -> None:
     """Show the whole table: one line a block, one column a target; or check it."""
     if what not in ("show", "check"):
         raise InvalidSpec(f"table {what!r}: write 'edgelut table' or 'edgelut table check'")
-    query = Query(block=block, device=device, runtime=runtime, precision=precision, threads=threads, limit=1000)
-    found = _search(source, query)
+    query = Query(
+        block=block,
+        device=device,
+        runtime=runtime,
+        precision=precision,
+        threads=threads,
+        limit=1000,
+        kind=kind,
+        measure=measure,
+        require_unit=require_unit,
+    )
+    found, left_out = _search(source, query)
     if not found:
-        raise LatencyNotFound("the table has no such rows; fill it with 'edgelut profile efficientformer-l1'")
+        raise _elsewhere(source, query) or LatencyNotFound(
+            "the table has no such rows; fill it with 'edgelut profile efficientformer-l1'"
+        )
+    _print_left_out(left_out, query)
     if what == "check":
         _print_check(found, as_json)
     else:
@@ -115,7 +145,7 @@ def snapshot(
     """Freeze the current rows into one hashed file that a search reads without a server."""
     from .snapshot import write
 
-    rows = _search(source, Query(limit=1000))
+    rows, _ = _search(source, Query(limit=1000))
     write(path, rows)
     Console().print(f"{len(rows)} rows in {path}", highlight=False, soft_wrap=True)
 
@@ -142,18 +172,35 @@ def open_searchable(location: str | None) -> Searchable:
     return cast("Searchable", open_source(location or default_source()))
 
 
-def _search(location: str | None, query: Query) -> list[Entry]:
-    """Return every match, page after page."""
+def _search(location: str | None, query: Query) -> tuple[list[Entry], int]:
+    """Return every match, page after page, and how many rows were left out for the unit that is required."""
     from dataclasses import replace
 
     source = open_searchable(location)
     entries: list[Entry] = []
+    left_out = 0
     while True:
         page = source.search(query)
         entries += [row.entry for row in page.rows]
+        left_out += page.left_out
         if page.next_cursor is None:
-            return entries
+            return entries, left_out
         query = replace(query, cursor=page.next_cursor)
+
+
+def _refusal(location: str | None, query: Query) -> LatencyNotFound:
+    """Return the error for a query that matched nothing."""
+    return _elsewhere(location, query) or LatencyNotFound(_advice(location, query))
+
+
+def _elsewhere(location: str | None, query: Query) -> LatencyNotFound | None:
+    """Return the error for rows that match but for the unit that is required; None where there are none."""
+    from dataclasses import replace
+
+    if query.require_unit is None:
+        return None
+    rows, _ = _search(location, replace(query, require_unit=None))
+    return other_unit(f"{len(rows)} matching rows", rows, query.require_unit) if rows else None
 
 
 def _advice(location: str | None, query: Query) -> str:
@@ -161,15 +208,15 @@ def _advice(location: str | None, query: Query) -> str:
     from dataclasses import replace
 
     asked = f"{query.block} {query.width}" if query.width else f"{query.block}"
-    wider = _search(location, replace(query, width=None))
+    wider, _ = _search(location, replace(query, width=None))
     if query.width is not None and wider:
         width = query.width
         near = sorted({entry.spec.width_in for entry in wider}, key=lambda has: (abs(has - width), has))[:8]
         return f"no latency of {asked}; the nearest widths are {', '.join(map(str, near))}"
-    of_kind = _search(location, Query(block=query.block))
+    of_kind, _ = _search(location, Query(block=query.block))
     if of_kind:
         return f"no latency of {asked} with those filters; 'edgelut table --block {query.block}' shows what there is"
-    kinds = sorted({entry.spec.kind for entry in _search(location, Query(limit=1000))})
+    kinds = sorted({entry.spec.kind for entry in _search(location, Query(limit=1000))[0]})
     has = (
         f"the table has {', '.join(kinds)}"
         if kinds
@@ -180,9 +227,18 @@ def _advice(location: str | None, query: Query) -> str:
 
 def _print(entries: list[Entry], as_json: bool, pivot: bool) -> None:
     if as_json:
-        sys.stdout.write(wire.encode(entries).decode() + "\n")
+        rows = [{**wire.dump(figures(entry)), **wire.dump(entry)} for entry in entries]
+        sys.stdout.write(wire.encode(rows).decode() + "\n")
     else:
         Console().print(pivot_table(entries) if pivot else entries_table(entries))
+
+
+def _print_left_out(left_out: int, query: Query) -> None:
+    """Say on stderr how many rows did not run where they had to."""
+    if left_out:
+        more = f"{left_out} or more" if left_out >= MOST_LEFT_OUT else str(left_out)
+        said = f"left out: {more} rows that did not run on {query.require_unit} alone"
+        Console(stderr=True).print(said, highlight=False, soft_wrap=True)
 
 
 def _print_quality(entries: list[Entry], location: str | None) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from . import wire
 from .check import profile_commands
-from .cli import From, Json, open_searchable
+from .cli import From, Json, RequireUnit, open_searchable
 from .compose import Composition
 from .efficientformer import get_config, network
 from .errors import LatencyNotFound
@@ -33,6 +33,7 @@ def network_command(
     precision: Annotated[str, typer.Option(help="fp32, fp16 or int8.")] = "fp32",
     threads: Annotated[int, typer.Option(min=1, help="Number of threads.")] = 1,
     unit: Annotated[str, typer.Option(help="Compute unit.")] = "cpu",
+    require_unit: RequireUnit = None,
     compare_measured: Annotated[
         bool, typer.Option("--compare-measured", help="Show the measured whole network beside the sum.")
     ] = False,
@@ -51,7 +52,7 @@ def network_command(
 
         found = AlignedSource(found, target)
     known = quality(found, target)
-    composition = estimate(wanted, target, found, known)
+    composition = estimate(wanted, target, found, known, require_unit=require_unit)
     if compare_measured and composition.measured is None:
         raise LatencyNotFound(_not_measured(wanted, target))
     if as_json:

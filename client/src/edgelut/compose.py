@@ -12,10 +12,11 @@ from typing import Literal
 from . import efficientformer
 from .check import profile_commands
 from .efficientformer import CONFIGS
-from .errors import InvalidSpec, LatencyNotFound
+from .errors import InvalidSpec, LatencyNotFound, UnlikeMeasures
+from .placement import UNKNOWN, placed, require
 from .sequences import label, network_spec
 from .table import LatencySource, Searchable
-from .types import BlockSpec, Entry, NetworkSpec, Target
+from .types import PHYSICAL_UNITS, BlockSpec, Entry, NetworkSpec, Target
 
 FREE = frozenset({"identity"})  # kinds that cost nothing because no runtime keeps them in a graph
 ASSUMED_ERROR = 0.05  # where no network was measured: the largest of 32 networks' errors was below it
@@ -83,21 +84,22 @@ class IncompleteNetwork(LatencyNotFound):
 
 
 def compose(
-    network: NetworkSpec, target: Target, source: LatencySource | Searchable, error: float = ASSUMED_ERROR
+    network: NetworkSpec,
+    target: Target,
+    source: LatencySource | Searchable,
+    error: float = ASSUMED_ERROR,
+    *,
+    require_unit: str | None = None,
 ) -> Composition:
     """Add up a network's blocks on a target; `error` is what sums on it are known to be off by at 95 %, relative.
 
     Each block counts with its slope in a chain, or what it adds in its context; a row that has neither (an older one, or one
     that somebody published) counts with its p10 and says so among the doubts. Raises IncompleteNetwork; InvalidSpec where
-    neighbours do not fit, and for emulated rows, whose times are no milliseconds of any device.
+    neighbours do not fit, and for emulated rows, whose times are no milliseconds of any device (UnlikeMeasures where they count
+    instructions: `count_instructions` adds those); OtherUnit where a row did not run on the required unit alone.
     """
-    own = network_spec(network)
-    counted = Counter(spec for spec in network.blocks if spec.kind not in FREE)
-    found = source.find_many([*counted, own], target)
-    rows, whole = [entry for entry in found[:-1] if entry is not None], found[-1]
-    missing = [spec for spec, entry in zip(counted, found, strict=False) if entry is None]
-    if missing:
-        raise _incomplete(network, target, missing, len(counted))
+    counted, rows, whole = _rows(network, target, source)
+    require(rows, require_unit)
     _refuse_emulated(rows, target)
     parts = [_part(entry, counted[entry.spec]) for entry in rows]
     total, hot = _sum(parts, lambda part: part.each_ns), _sum(parts, lambda part: part.entry.latency.p10_ns)
@@ -114,8 +116,39 @@ def compose(
         total + spread,
         tuple(parts),
         tuple(_doubts(parts)),
-        whole if whole is not None and whole.kind == "measured" else None,
+        _measured(whole, require_unit),
     )
+
+
+def count_instructions(network: NetworkSpec, target: Target, source: LatencySource | Searchable) -> float:
+    """Return how many instructions a network's blocks execute on an emulated target, added up as `compose` adds times.
+
+    They order networks and are no time of any device. Raises IncompleteNetwork, and UnlikeMeasures for rows that are times.
+    """
+    counted, rows, _ = _rows(network, target, source)
+    times = [str(entry.spec) for entry in rows if entry.latency.measure != "instructions"]
+    if times:
+        raise UnlikeMeasures(f"on {target}, rows are times and no counts of instructions: {_some(times)}")
+    return _sum([_part(entry, counted[entry.spec]) for entry in rows], lambda part: part.each_ns)
+
+
+def _rows(
+    network: NetworkSpec, target: Target, source: LatencySource | Searchable
+) -> tuple[Counter[BlockSpec], list[Entry], Entry | None]:
+    """Return how often each block is in a network, the blocks' rows, and the whole network's; raise IncompleteNetwork."""
+    own = network_spec(network)
+    counted = Counter(spec for spec in network.blocks if spec.kind not in FREE)
+    found = source.find_many([*counted, own], target)
+    missing = [spec for spec, entry in zip(counted, found, strict=False) if entry is None]
+    if missing:
+        raise _incomplete(network, target, missing, len(counted))
+    return counted, [entry for entry in found[:-1] if entry is not None], found[-1]
+
+
+def _measured(whole: Entry | None, require_unit: str | None) -> Entry | None:
+    """Return a whole network's row where it was measured, and on the unit that is required."""
+    found = placed([whole], require_unit)[0]
+    return found if found is not None and found.kind == "measured" else None
 
 
 def _incomplete(network: NetworkSpec, target: Target, missing: Sequence[BlockSpec], of: int) -> IncompleteNetwork:
@@ -139,6 +172,12 @@ def _published(name: str) -> NetworkSpec | None:
 
 
 def _refuse_emulated(rows: Sequence[Entry], target: Target) -> None:
+    counts = [str(entry.spec) for entry in rows if entry.latency.measure == "instructions"]
+    if counts:
+        raise UnlikeMeasures(
+            f"on {target}, rows count instructions ({_some(counts)}): they order blocks but are no times of any device, and "
+            "are never added to milliseconds; ask for a measured target"
+        )
     emulated = [str(entry.spec) for entry in rows if entry.kind == "emulated"]
     if emulated:
         raise InvalidSpec(
@@ -183,9 +222,22 @@ def _doubts(parts: Sequence[Part]) -> list[str]:
     conditions = {entry.provenance.get("conditions") for entry in measured}
     if len(conditions) > 1:
         doubts.append(f"rows measured under {len(conditions)} different conditions: see 'edgelut table check'")
+    doubts += _misplaced(parts)
     unmeasured = Counter(part.entry.kind for part in parts if part.entry.kind != "measured")
     doubts += [f"{count} rows are {kind}, not measured" for kind, count in sorted(unmeasured.items())]
     return doubts
+
+
+def _misplaced(parts: Sequence[Part]) -> list[str]:
+    """Say where rows ran, where it is not on one and the same unit, or not on the target's."""
+    counted = Counter(part.entry.ran_on for part in parts)
+    own = PHYSICAL_UNITS.get(parts[0].entry.target.unit.lower()) if parts else None
+    if len(counted) <= 1 and (own is None or own in counted):
+        return []
+    ran = ", ".join(f"{count} on {unit or UNKNOWN}" for unit, count in counted.most_common())
+    return [
+        f"rows ran on other units than one and the same: {ran}" if len(counted) > 1 else f"rows ran elsewhere: {ran}"
+    ]
 
 
 def _some(names: Sequence[str]) -> str:

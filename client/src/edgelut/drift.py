@@ -14,7 +14,8 @@ from functools import cached_property
 from statistics import median
 from typing import cast
 
-from .errors import InvalidSpec, LatencyNotFound
+from .errors import InvalidSpec, LatencyNotFound, UnlikeMeasures
+from .placement import placed
 from .query import Page, Query, Row
 from .table import LatencySource, LatencyTable, Searchable
 from .types import BlockSpec, Entry, Params, Target
@@ -43,8 +44,12 @@ class Drift:
 def estimate(target: Target, sweep: Sequence[Entry], against: Sequence[Entry]) -> Drift | None:
     """Return the drift between two sweeps of one target, or None where they have too few rows in common.
 
-    The factor is the median ratio: a row that really changed does not move it.
+    The factor is the median ratio: a row that really changed does not move it. Raises UnlikeMeasures for rows that count
+    instructions among rows that are times.
     """
+    measures = {entry.latency.measure for entry in (*sweep, *against)}
+    if len(measures) > 1:
+        raise UnlikeMeasures(f"on {target}, rows that count instructions are not compared with rows that are times")
     before = {entry.spec: entry.latency.p10_ns for entry in against if entry.latency.p10_ns > 0}
     now = {entry.spec: entry.latency.p10_ns for entry in sweep if entry.latency.p10_ns > 0}
     ratios = [math.log(ns) - math.log(before[spec]) for spec, ns in now.items() if spec in before]
@@ -97,9 +102,11 @@ class AlignedSource(LatencySource):
         self._source = source
         self._target = target
 
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
         """Return the current rows in order, aligned; None where there is none."""
-        found = self._source.find_many(specs, target)
+        found = placed(self._source.find_many(specs, target), require_unit)
         return [None if entry is None else self._aligned(entry) for entry in found]
 
     def search(self, query: Query) -> Page:

@@ -2,8 +2,10 @@
 
 EdgelutError
 ├── InvalidSpec (ValueError)         a block, network or target that cannot exist
-│   └── UnknownKind                  no block kind of that name
+│   ├── UnknownKind                  no block kind of that name
+│   └── UnlikeMeasures               counts of instructions are asked for as times, or mixed with times
 ├── LatencyNotFound (LookupError)    no row for that spec on that target
+│   └── OtherUnit (LookupError)      there is a row, but it ran on another compute unit than the one required
 ├── UnlikeRuns (ValueError)          runs of unlike conditions are not pooled
 ├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
 ├── BackendMissing (ImportError)     no such backend, or its toolchain is not installed
@@ -20,6 +22,8 @@ EdgelutError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class EdgelutError(Exception):
     """Base of everything that EdgeLUT raises on purpose."""
@@ -33,8 +37,23 @@ class UnknownKind(InvalidSpec):
     """No block kind of that name: lists those there are."""
 
 
+class UnlikeMeasures(InvalidSpec):
+    """Counts of instructions were asked for as times, or to be added to times or compared with them."""
+
+
 class LatencyNotFound(EdgelutError, LookupError):
     """No row for that spec on that target."""
+
+
+class OtherUnit(LatencyNotFound):
+    """There is a row, but it did not run on the compute unit that was required.
+
+    `ran_on` are the units that such rows ran on, in order; those of which it is not known are not among them.
+    """
+
+    def __init__(self, message: str = "", ran_on: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.ran_on = tuple(ran_on)
 
 
 class UnlikeRuns(EdgelutError, ValueError):

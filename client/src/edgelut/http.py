@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from .errors import InvalidSpec, LatencyNotFound, ServiceError
+from .placement import placed
 from .quality import NetworkLatency
 from .query import Page, Query, Row
 from .rest import Connection
@@ -46,9 +47,12 @@ class HttpTable(LatencyTable):
         self._connection = Connection(url, token, timeout=timeout, retries=retries, transport=transport, sleep=sleep)
         self.url = self._connection.url
 
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
-        """Return the current row of each spec on the target, None where there is none."""
-        return self._batches(specs, target, {})
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
+        """Return the current row of each spec on the target, None where there is none, or none on the required unit."""
+        asked = {} if require_unit is None else {"require_unit": require_unit}
+        return placed(self._batches(specs, target, asked), require_unit)
 
     def find_many_at(self, when: datetime | str, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
         """Return the rows that were current at a time (with its zone), or when the mark of that name was made."""
@@ -82,14 +86,18 @@ class HttpTable(LatencyTable):
     def search(self, query: Query) -> Page:
         """Return the rows that match; raise LatencyNotFound, which says what there is nearby, where none does."""
         found = self._connection.call(_Answer, "GET", "/latency", params=_parameters(query))
-        return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor)
+        return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor, found.left_out)
 
-    def network_latency(self, network: NetworkSpec | str, target: Target, *, align: bool = False) -> NetworkLatency:
+    def network_latency(
+        self, network: NetworkSpec | str, target: Target, *, align: bool = False, require_unit: str | None = None
+    ) -> NetworkLatency:
         """Return what the service adds up for a network, or for a name or line of blocks.
 
-        Raises IncompleteNetwork where rows are missing. `edgelut.quality.estimate` gives the same sum over any source.
+        Raises IncompleteNetwork where rows are missing, OtherUnit where rows did not run on the required unit alone.
+        `edgelut.quality.estimate` gives the same sum over any source.
         """
         asked: dict[str, Any] = {"target": target, "align": align}
+        asked |= {} if require_unit is None else {"require_unit": require_unit}
         if isinstance(network, str):
             asked["blocks" if ":" in network else "network"] = network
         else:
@@ -163,6 +171,7 @@ class _Numbered(msgspec.Struct, frozen=True):
 class _Answer(msgspec.Struct, frozen=True):
     entries: list[_Numbered]
     next_cursor: str | None = None
+    left_out: int = 0
 
 
 class _History(msgspec.Struct, frozen=True):

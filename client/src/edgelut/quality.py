@@ -76,10 +76,16 @@ class NetworkLatency:
 
 
 def estimate(
-    network: NetworkSpec, target: Target, source: LatencySource | Searchable, known: Quality | None
+    network: NetworkSpec,
+    target: Target,
+    source: LatencySource | Searchable,
+    known: Quality | None,
+    *,
+    require_unit: str | None = None,
 ) -> Composition:
-    """Return a network's sum with the error bar that the target's quality gives it."""
-    return compose(network, target, source, known.error if known is not None else ASSUMED_ERROR)
+    """Return a network's sum with the error bar that the target's quality gives it; raises as `compose`."""
+    error = known.error if known is not None else ASSUMED_ERROR
+    return compose(network, target, source, error, require_unit=require_unit)
 
 
 def network_latency(composition: Composition, known: Quality | None, *, aligned: bool = False) -> NetworkLatency:

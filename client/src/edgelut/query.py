@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .errors import InvalidSpec
-from .types import Entry, Params, Scalar
+from .placement import unit_name
+from .types import ENTRY_KINDS, MEASURES, Entry, Params, Scalar
+
+MOST_LEFT_OUT = 1000  # rows that are counted as left out
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,10 @@ class Query:
     `width` is the input width; `width_out` the output width. `params` filters by equality (`{"expansion": 4}`). Rows come in
     the order (kind, width_in, width_out, resolution, batch), and within it in one that the holder keeps; `cursor` is the
     previous page's `next_cursor`.
+
+    `kind` is the entry's (`measured`, `emulated`, ...), `measure` is `time` or `instructions`. `require_unit` leaves out every
+    row that did not run on that compute unit alone, whatever its target's unit says. Raises InvalidSpec for another kind or
+    measure than there is.
     """
 
     block: str | None = None
@@ -32,6 +39,19 @@ class Query:
     params: Params = field(default_factory=Params)
     limit: int = 100
     cursor: str | None = None
+    kind: str | None = None
+    measure: str | None = None
+    require_unit: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, known in (("kind", ENTRY_KINDS), ("measure", MEASURES)):
+            asked = getattr(self, name)
+            if asked is not None and asked not in known:
+                if asked.lower() not in known:
+                    raise InvalidSpec(f"there is no {name} {asked[:80]!r}; there are {', '.join(known)}")
+                object.__setattr__(self, name, asked.lower())
+        if self.require_unit is not None:
+            object.__setattr__(self, "require_unit", unit_name(self.require_unit))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +64,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of an answer; `next_cursor` is None on the last."""
+    """One page of an answer; `next_cursor` is None on the last.
+
+    `left_out` is told on the first page: how many rows match but for `require_unit`, counted up to MOST_LEFT_OUT.
+    """
 
     rows: tuple[Row, ...]
     next_cursor: str | None = None
+    left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +100,12 @@ def matches(query: Query, entry: Entry) -> bool:
         (query.precision, target.precision),
         (query.threads, target.threads),
         (query.unit, target.unit),
+        (query.kind, entry.kind),
+        (query.measure, entry.latency.measure),
     )
     if any(asked is not None and _folded(asked) != _folded(has) for asked, has in wanted):
+        return False
+    if query.require_unit is not None and entry.ran_on != query.require_unit:
         return False
     return all(spec.params.get(name) == value for name, value in query.params.items())
 
@@ -92,7 +120,15 @@ def search_entries(entries: Iterable[Entry], query: Query) -> Page:
         raise InvalidSpec(f"{query.cursor!r} is no cursor of this table: use a page's next_cursor")
     start = int(query.cursor or 0)
     end = start + query.limit
-    return Page(tuple(found[start:end]), str(end) if end < len(found) else None)
+    return Page(tuple(found[start:end]), str(end) if end < len(found) else None, _left_out(ordered, query, len(found)))
+
+
+def _left_out(entries: Iterable[Entry], query: Query, found: int) -> int:
+    """Return how many rows match but for the unit that is required."""
+    if query.require_unit is None or query.cursor is not None:
+        return 0
+    anywhere = replace(query, require_unit=None)
+    return min(sum(matches(anywhere, entry) for entry in entries) - found, MOST_LEFT_OUT)
 
 
 def _folded(value: Any) -> Any:

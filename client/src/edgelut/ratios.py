@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from .types import Run
+from .errors import UnlikeMeasures
+from .types import Measure, Run
 
 Floats = npt.NDArray[np.float64]
 OWN = ("runtime_version", "env_", "python")  # conditions that may differ: they belong to what is compared
@@ -43,9 +44,11 @@ class Ratio:
 def interleaved(new: Sequence[Run], baseline: Sequence[Run]) -> Ratio | None:
     """Return the ratio of runs of the same rounds, or None where no round has both.
 
-    Where a side's artifact or conditions changed, its newest runs count.
+    Where a side's artifact or conditions changed, its newest runs count. Counts of instructions have a ratio like times; raises
+    UnlikeMeasures where one side counts them and the other is timed.
     """
     ours, theirs = ({run.round: run for run in _alike(runs)} for runs in (new, baseline))
+    _measured_alike([*ours.values()], [*theirs.values()])
     on_cpu = _on_cpu([*ours.values(), *theirs.values()])
     groups: dict[tuple[str, str], list[float]] = defaultdict(list)
     for round_ in sorted(ours.keys() & theirs.keys()):
@@ -75,13 +78,13 @@ def apart(new: Sequence[Run], baseline: Sequence[Run], session_error: float) -> 
     """Return the ratio of runs of different sessions, each told by the reference kernels of its own rounds; None without runs.
 
     `session_error` is what is assumed that a ratio moves by between two sessions. The baseline may hold the runs of several:
-    their spread then has a say in it.
+    their spread then has a say in it. Counts of instructions need no reference kernel; raises UnlikeMeasures as `interleaved`.
     """
     ours, theirs = _alike(new), _alike(baseline)
     if not ours or not theirs:
         return None
     on_cpu = _on_cpu([*ours, *theirs])
-    by_reference = all(run.reference_ns > 0 for run in (*ours, *theirs))
+    by_reference = _measured_alike(ours, theirs) == "time" and all(run.reference_ns > 0 for run in (*ours, *theirs))
     sessions: dict[str, list[Run]] = defaultdict(list)
     for run in theirs:
         sessions[run.sweep].append(run)
@@ -158,6 +161,18 @@ def _levels(runs: Sequence[Run], on_cpu: bool, by_reference: bool) -> Floats:
 def _on_cpu(runs: Sequence[Run]) -> bool:
     """Say whether both sides are read on the CPU clock: it sees one thread, and some devices have none."""
     return all(run.target.threads == 1 and run.cpu_ns for run in runs)
+
+
+def _measured_alike(ours: Sequence[Run], theirs: Sequence[Run]) -> Measure:
+    """Return what both sides are measured in; raise UnlikeMeasures where it is not the same."""
+    measures = {run.measure for run in (*ours, *theirs)}
+    if len(measures) > 1:
+        run = ours[-1]
+        raise UnlikeMeasures(
+            f"{run.spec} on {run.target}: the new runs are measured in {run.measure}, those before in "
+            f"{theirs[-1].measure}, and the two are not compared"
+        )
+    return measures.pop() if measures else "time"
 
 
 def _alike(runs: Sequence[Run]) -> list[Run]:

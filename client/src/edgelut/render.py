@@ -8,8 +8,11 @@ from rich import box
 from rich.table import Table
 
 from .check import TableCheck
+from .figures import number
 from .sequences import REFERENCE, SEQUENCES, label
-from .types import Entry, Target
+from .types import MEASURES, PHYSICAL_UNITS, Entry, Target
+
+HEADERS = {"time": "ms", "instructions": "instructions"}  # of a column, by measure
 
 
 def short(target: Target) -> str:
@@ -22,13 +25,27 @@ def short(target: Target) -> str:
     return " ".join(parts)
 
 
-def milliseconds(entry: Entry) -> str:
-    """Return a latency with its half-width; one that was not measured says so, one in doubt has a question mark."""
-    latency = entry.latency
-    text = f"{latency.ms:.3f} ±{latency.half_width:.1%}"
+def headline(entry: Entry) -> str:
+    """Return a row's headline with its half-width, for a column of its measure: milliseconds, or instructions with their label.
+
+    One that was not measured says so, one that ran on another unit than its target's says which, one in doubt has a question
+    mark.
+    """
+    text = _figure(entry)
     if entry.kind != "measured":
         text += f" {entry.kind}"
-    return text if latency.stable else f"{text} ?"
+    if (elsewhere := ran_elsewhere(entry)) is not None:
+        text += f" on {elsewhere}"
+    return text if entry.latency.stable else f"{text} ?"
+
+
+def ran_elsewhere(entry: Entry) -> str | None:
+    """Return the unit that a row ran on, where it is another than the target's name says."""
+    return entry.ran_on if entry.ran_on != PHYSICAL_UNITS.get(entry.target.unit.lower()) else None
+
+
+def _figure(entry: Entry) -> str:
+    return f"{number(entry.latency)} ±{entry.latency.half_width:.1%}"
 
 
 def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
@@ -48,10 +65,13 @@ def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
             yield f"  $ {command}"
 
 
-def entries_table(entries: Iterable[Entry]) -> Table:
-    """Return one line an entry."""
+def entries_table(entries: Sequence[Entry]) -> Table:
+    """Return one line an entry; milliseconds and instructions have columns of their own."""
     table = Table("block", "width", "res", "target", box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("ms", justify="right")
+    has = {entry.latency.measure for entry in entries} or {"time"}
+    measures = [measure for measure in MEASURES if measure in has]
+    for measure in measures:
+        table.add_column(HEADERS[measure], justify="right")
     table.add_column("kind")
     doubtful: list[str] = []
     for entry in entries:
@@ -60,8 +80,8 @@ def entries_table(entries: Iterable[Entry]) -> Table:
             spec.kind,
             _width(entry),
             str(spec.resolution) + (f" x{spec.batch}" if spec.batch > 1 else ""),
-            short(entry.target),
-            f"{entry.latency.ms:.3f} ±{entry.latency.half_width:.1%}",
+            _where(entry),
+            *(_figure(entry) if entry.latency.measure == measure else "" for measure in measures),
             entry.kind + ("" if entry.latency.stable else " ?"),
         )
         doubtful += [f"{spec} on {short(entry.target)}: {doubt}" for doubt in entry.latency.doubts]
@@ -73,28 +93,35 @@ def entries_table(entries: Iterable[Entry]) -> Table:
 
 
 def pivot_table(entries: Sequence[Entry]) -> Table:
-    """Return one line a block, one column a target: p10 in milliseconds.
+    """Return one line a block, one column a target: p10 in milliseconds, or in instructions, never both in one column.
 
     Chains and cold rows are left out, for they are folded into their blocks' rows; networks have a command of their own, and a
     machine's reference time is no block.
     """
     entries = [entry for entry in entries if entry.spec.kind not in SEQUENCES and entry.spec.kind != REFERENCE]
-    targets = sorted({entry.target for entry in entries}, key=str)
+    columns = sorted(
+        {(entry.target, entry.latency.measure) for entry in entries}, key=lambda one: (str(one[0]), one[1])
+    )
     table = Table("block", "width", "res", box=box.SIMPLE_HEAD, pad_edge=False)
-    for target in targets:
-        table.add_column(short(target) + "\nms", justify="right")
-    rows: dict[tuple[str, int, int, int, int, str], dict[Target, Entry]] = {}
+    for target, measure in columns:
+        table.add_column(f"{short(target)}\n{HEADERS[measure]}", justify="right")
+    rows: dict[tuple[str, int, int, int, int, str], dict[tuple[Target, str], Entry]] = {}
     for entry in entries:
         spec = entry.spec
         key = (spec.kind, spec.width_in, spec.width_out, -spec.resolution, spec.batch, spec.key)
-        rows.setdefault(key, {})[entry.target] = entry
+        rows.setdefault(key, {})[entry.target, entry.latency.measure] = entry
     for key in sorted(rows):
         found = rows[key]
         spec = next(iter(found.values())).spec
         batch = f" x{spec.batch}" if spec.batch > 1 else ""
-        cells = [milliseconds(found[target]) if target in found else "-" for target in targets]
+        cells = [headline(found[column]) if column in found else "-" for column in columns]
         table.add_row(spec.kind, _width(next(iter(found.values()))), f"{spec.resolution}{batch}", *cells)
     return table
+
+
+def _where(entry: Entry) -> str:
+    elsewhere = ran_elsewhere(entry)
+    return short(entry.target) + (f", ran on {elsewhere}" if elsewhere is not None else "")
 
 
 def _width(entry: Entry) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from . import wire
 from .compose import IncompleteNetwork
-from .errors import Conflict, EdgelutError, Forbidden, InvalidSpec, LatencyNotFound, ServiceError
+from .errors import Conflict, EdgelutError, Forbidden, InvalidSpec, LatencyNotFound, OtherUnit, ServiceError
 from .types import BlockSpec
 
 PROBLEM = "urn:problem-type:edgelut:"
@@ -168,6 +168,7 @@ class _Problem(msgspec.Struct, frozen=True):
     detail: str = ""
     missing: tuple[_Missing, ...] = ()
     commands: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
 def refusal(response: httpx.Response, url: str, hide: Callable[[str], str] = str) -> EdgelutError:
@@ -180,6 +181,8 @@ def refusal(response: httpx.Response, url: str, hide: Callable[[str], str] = str
     if problem.type == f"{PROBLEM}incomplete-network":
         return IncompleteNetwork(detail, [one.spec for one in problem.missing], problem.commands)
     name = problem.type.removeprefix(PROBLEM) if problem.type.startswith(PROBLEM) else ""
+    if name == "other-unit":
+        return OtherUnit(detail, problem.known)
     if name in CONFLICTS:
         return Conflict(detail, problem=name)
     return _RAISED[name](detail) if name in _RAISED else ServiceError(f"{url}: {detail}", problem=name)

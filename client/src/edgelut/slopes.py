@@ -20,19 +20,25 @@ def needs(spec: BlockSpec) -> list[BlockSpec]:
 def complete(entry: Entry, find: Find) -> Entry:
     """Return a block's entry with chain, slope, context and cold times, as far as `find` has the rows; all on one clock.
 
-    A row that a slope or context was read from hands on its doubts: a sum takes that figure, not the row's own p10.
+    A row that a slope or context was read from hands on its doubts: a sum takes that figure, not the row's own p10. A row that
+    counts instructions completes none that is a time, nor the other way round: it is as if it were not there.
     """
     spec = entry.spec
     if not has_companions(spec):
         return entry
     latency = entry.latency
-    flushed = find(cold(spec))
+
+    def alike(wanted: BlockSpec) -> Entry | None:
+        found = find(wanted)
+        return found if found is not None and found.latency.measure == entry.latency.measure else None
+
+    flushed = alike(cold(spec))
     if flushed is not None:
         latency = replace(latency, cold_ns=flushed.latency.p10_ns)
     seen: list[Entry] = []
 
     def look(wanted: BlockSpec) -> Entry | None:
-        found = find(wanted)
+        found = alike(wanted)
         if found is not None and wanted != spec:
             seen.append(found)
         return found

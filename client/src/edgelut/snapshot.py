@@ -15,6 +15,7 @@ import msgspec
 
 from . import wire
 from .errors import EdgelutError, InvalidSpec, SnapshotCorrupted, StorageError
+from .placement import placed
 from .query import Page, Query, search_entries
 from .table import LatencySource
 from .types import BlockSpec, Entry, Target, canonical, plain
@@ -69,9 +70,11 @@ class Snapshot(LatencySource):
         self.source = document.source
         self._rows = _index(self.path, document)
 
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
         """Return the row of each spec, None where there is none."""
-        return [self._rows.get((spec.key, target.key)) for spec in specs]
+        return placed([self._rows.get((spec.key, target.key)) for spec in specs], require_unit)
 
     def search(self, query: Query) -> Page:
         """Return the rows that match."""

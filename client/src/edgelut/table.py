@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from .errors import LatencyNotFound
+from .placement import placed, require
 from .query import Page, Query, search_entries
 from .types import BlockSpec, Entry, Target
 
@@ -15,28 +16,33 @@ class LatencySource(ABC):
     """Where a search reads latencies. Holders implement `find_many`; a search cannot tell them apart.
 
     Obligations: what is returned is frozen; a missing row is None (`find`) or LatencyNotFound (`get`), never a zero; a holder
-    that cannot be read raises StorageError, ServiceError or SnapshotCorrupted, never LatencyNotFound.
+    that cannot be read raises StorageError, ServiceError or SnapshotCorrupted, never LatencyNotFound. Where a unit is
+    required, a row that did not run on it alone is None (`find`) or OtherUnit (`get`), which says what it ran on.
     """
 
     @abstractmethod
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
-        """Return the current row of each spec on the target, in order; None where there is none."""
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
+        """Return the current row of each spec on the target, in order; None where there is none, or none on that unit."""
 
-    def find(self, spec: BlockSpec, target: Target) -> Entry | None:
+    def find(self, spec: BlockSpec, target: Target, *, require_unit: str | None = None) -> Entry | None:
         """Return the current row, or None."""
-        return self.find_many((spec,), target)[0]
+        return placed(self.find_many((spec,), target), require_unit)[0]
 
-    def get(self, spec: BlockSpec, target: Target) -> Entry:
-        """Return the current row; raise LatencyNotFound."""
-        return self.get_many((spec,), target)[0]
+    def get(self, spec: BlockSpec, target: Target, *, require_unit: str | None = None) -> Entry:
+        """Return the current row; raise LatencyNotFound, or OtherUnit."""
+        return self.get_many((spec,), target, require_unit=require_unit)[0]
 
-    def get_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry]:
-        """Return the current rows in order; raise LatencyNotFound, which names every missing spec."""
+    def get_many(self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None) -> list[Entry]:
+        """Return the current rows in order; raise LatencyNotFound, which names every missing spec, or OtherUnit."""
         found = self.find_many(specs, target)
         missing = [spec for spec, entry in zip(specs, found, strict=True) if entry is None]
         if missing:
             raise LatencyNotFound(_lacks(missing, target))
-        return [entry for entry in found if entry is not None]
+        rows = [entry for entry in found if entry is not None]
+        require(rows, require_unit)
+        return rows
 
 
 class Searchable(Protocol):
@@ -93,9 +99,11 @@ class MemoryTable(LatencyTable):
         self._current: dict[tuple[str, str], Entry] = {}
         self.put_many(tuple(entries))
 
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
         """Return the current row of each spec, None where there is none."""
-        return [self._current.get((spec.key, target.key)) for spec in specs]
+        return placed([self._current.get((spec.key, target.key)) for spec in specs], require_unit)
 
     def put_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Store the entries; return for each whether it is now the current row."""

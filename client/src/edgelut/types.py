@@ -10,12 +10,16 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, TypeAlias, get_args
 
-from .errors import InvalidSpec
+from .errors import InvalidSpec, UnlikeMeasures
 
 Scalar: TypeAlias = str | int | float
 Clock: TypeAlias = Literal["cpu", "wall", "instructions"]
+Measure: TypeAlias = Literal["time", "instructions"]
+MEASURES: tuple[str, ...] = get_args(Measure)
 EntryKind: TypeAlias = Literal["measured", "interpolated", "predicted", "transferred", "emulated"]
 ENTRY_KINDS: tuple[str, ...] = get_args(EntryKind)
+# Units of targets that name one piece of hardware, and which; others (`all`, `cpu-and-ne`) leave the choice to the runtime.
+PHYSICAL_UNITS: Mapping[str, str] = {unit: unit for unit in ("cpu", "gpu", "ne", "npu", "dsp")} | {"cpu-little": "cpu"}
 
 
 def plain(value: object) -> Scalar:
@@ -223,6 +227,11 @@ class Run:
         """The facts that must be equal in runs that are pooled."""
         return Params({name: value for name, value in self.facts.items() if not name.startswith("observed_")})
 
+    @property
+    def measure(self) -> Measure:
+        """What the samples are: `time` in ns, or `instructions` executed (in `wall_ns`), as the fact `clock` says."""
+        return "instructions" if self.facts.get("clock") == "instructions" else "time"
+
 
 @dataclass(frozen=True, slots=True)
 class Latency:
@@ -230,6 +239,10 @@ class Latency:
 
     Times are nanoseconds a call on `clock`: thread CPU time for one thread, wall time for several. `low_ns` and `high_ns` bound
     p10 at 95 % within one sweep (bootstrap over rounds); between processes add 2-4 %.
+
+    Where `clock` is `instructions`, every one of them holds instructions executed in a call instead, which are no time of any
+    device: `measure` says so, `ms` raises, and nothing adds them to times or compares them with times. Only `load_ns` and
+    `compile_ns` are times all the same.
     """
 
     p10_ns: float
@@ -255,8 +268,23 @@ class Latency:
         object.__setattr__(self, "doubts", tuple(self.doubts))
 
     @property
+    def measure(self) -> Measure:
+        """What the figures are: `time`, or `instructions` of an emulated processor."""
+        return "instructions" if self.clock == "instructions" else "time"
+
+    @property
+    def value(self) -> float:
+        """The headline, p10, in what `measure` says: milliseconds, or instructions."""
+        return self.p10_ns if self.clock == "instructions" else self.p10_ns / 1e6
+
+    @property
     def ms(self) -> float:
-        """The headline: p10 in milliseconds."""
+        """The headline: p10 in milliseconds; raises UnlikeMeasures for a row that counts instructions."""
+        if self.clock == "instructions":
+            raise UnlikeMeasures(
+                f"this row counts {self.p10_ns:,.0f} instructions, which are no milliseconds of any device: look at "
+                "`measure`, and take `value`"
+            )
         return self.p10_ns / 1e6
 
     @property
@@ -276,7 +304,8 @@ class Entry:
 
     `provenance` names what produced the row: `measured_at` (ISO 8601, UTC), `sweep`, `conditions` (hash), `artifact_sha256`,
     `parity_error`; and where the machine's drift was divided out, `raw_p10_ns` as it was measured, `reference_ns` beside it
-    and `reference_factor` that the times were multiplied by.
+    and `reference_factor` that the times were multiplied by; and `ran_on`, where a runtime chose the compute unit itself. What
+    counts instructions is never `measured`: no device took that long.
     """
 
     spec: BlockSpec
@@ -288,4 +317,15 @@ class Entry:
     def __post_init__(self) -> None:
         if self.kind not in ENTRY_KINDS:
             raise InvalidSpec(f"no entry kind {self.kind!r}; there are {', '.join(ENTRY_KINDS)}")
+        if self.kind == "measured" and self.latency.clock == "instructions":
+            raise InvalidSpec(f"{self.spec} on {self.target} counts instructions: its kind is emulated, not measured")
         object.__setattr__(self, "provenance", Params(self.provenance))
+
+    @property
+    def ran_on(self) -> str | None:
+        """The compute unit that calls really ran on: `cpu`, `gpu`, `ne`, or several joined by `+`, the largest share first.
+
+        It is what the provenance says, else the target's own unit where that is one piece of hardware, else None: not known.
+        """
+        said = self.provenance.get("ran_on")
+        return str(said).lower() if said else PHYSICAL_UNITS.get(self.target.unit.lower())

@@ -115,11 +115,14 @@ def rows_of(verdict: Verdict, pairs: Sequence[Pair]) -> tuple[Row, ...]:
 
 def _row(verdict: RowVerdict, name: str, pair: Pair | None) -> Row:
     new, old = (typical_ns(pair.new), typical_ns(pair.baseline)) if pair is not None else (None, None)
-    return Row(name, verdict, new, old)
+    return Row(name, verdict, new, old, pair.new[-1].measure if pair is not None and pair.new else "time")
 
 
 def typical_ns(runs: Iterable[Run]) -> float | None:
-    """Return the median over rounds of the 10th percentile of a call, on the row's clock, in nanoseconds; None without runs."""
+    """Return the median over rounds of the 10th percentile of a call, on the row's clock; None without runs.
+
+    In nanoseconds; in instructions where that is what the runs count.
+    """
     tenths = []
     for run in runs:
         raw = run.cpu_ns if run.target.threads == 1 and run.cpu_ns else run.wall_ns

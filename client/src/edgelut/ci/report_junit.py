@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element, SubElement, indent, tostring
 from edgelut.render import short
 from edgelut.types import Target
 
-from .report_text import basis, interval, milliseconds, ratio
+from .report_text import amount, basis, interval, ratio
 from .result import Result, Row, headline
 
 _FORBIDDEN = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")  # what XML 1.0 has no way to write
@@ -57,7 +57,7 @@ def _told(case: Element, row: Row, counts: dict[str, int]) -> None:
 
 
 def _line(row: Row) -> str:
-    times = f"{milliseconds(row.old_ns)} ms before, {milliseconds(row.new_ns)} ms now"
+    times = f"{amount(row, row.old_ns, True)} before, {amount(row, row.new_ns, True)} now"
     return f"{row.outcome}: {times}, ratio {ratio(row)} ({interval(row)})"
 
 

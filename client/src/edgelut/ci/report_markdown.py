@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from edgelut.render import short
 
 from .progress import duration, plain
-from .report_text import interval, milliseconds, ratio, verdict
+from .report_text import amounts, interval, ratio, titles, verdict
 from .result import ORDER, FailedPoint, JobLink, Result, Row, headline, lines_of
 
 MOST_ROWS = 150  # of one table: GitHub takes comments of 65,536 characters
@@ -52,11 +52,12 @@ def _lines(result: Result) -> Iterator[str]:
 
 def _table(rows: Sequence[Row], *, verdicts: bool = False) -> Iterator[str]:
     shown, left = lines_of(rows, MOST_ROWS)
-    yield "| block | on | before ms | now ms | ratio | 95 % interval |" + (" verdict |" if verdicts else " tolerance |")
+    header = " | ".join(["block", "on", *titles(shown), "ratio", "95 % interval"])
+    yield f"| {header} |" + (" verdict |" if verdicts else " tolerance |")
     yield "|---|---|--:|--:|--:|--:|" + ("---|" if verdicts else "--:|")
     for row in shown:
         last = f"{verdict(row)}{', pinned' if row.verdict.pinned else ''}" if verdicts else f"{row.tolerance:.1%}"
-        cells = [milliseconds(row.old_ns), milliseconds(row.new_ns), ratio(row), interval(row), last]
+        cells = [*amounts(row, shown), ratio(row), interval(row), last]
         yield f"| {' | '.join([cell(row.name), cell(short(row.verdict.target)), *cells])} |"
     if left:
         yield ""

@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from edgelut.figures import instructions
 from edgelut.render import short
 
 from .progress import plain
@@ -28,11 +29,11 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
     shown, left = lines_of(rows, MOST_ROWS)
     found = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     found.add_column("block", overflow="fold")
-    for column in ("before ms", "now ms", "ratio", "95 %"):
+    for column in (*titles(shown), "ratio", "95 %"):
         found.add_column(column, justify="right", no_wrap=True)
     found.add_column("verdict", no_wrap=True)
     for row in shown:
-        cells = [milliseconds(row.old_ns), milliseconds(row.new_ns), ratio(row), interval(row)]
+        cells = [*amounts(row, shown), ratio(row), interval(row)]
         found.add_row(Text(row.name), *cells, verdict(row))
     captions = [f"and {left} more rows, in the reports"] if left else []
     if any(_apart(row) for row in shown):
@@ -81,12 +82,29 @@ def interval(row: Row) -> str:
     return "-" if math.isnan(row.verdict.low) else f"{row.verdict.low:.3f}..{row.verdict.high:.3f}"
 
 
-def milliseconds(ns: float | None) -> str:
-    """Return a time in milliseconds, with three digits that mean something."""
+def titles(rows: Sequence[Row]) -> tuple[str, str]:
+    """Return the titles of the columns before and now: with their unit where all rows are times."""
+    return ("before ms", "now ms") if _are_times(rows) else ("before", "now")
+
+
+def amounts(row: Row, beside: Sequence[Row]) -> tuple[str, str]:
+    """Return a row's cells before and now; a unit is in the title where all rows beside it are times, else in the cell."""
+    unit = not _are_times(beside)
+    return amount(row, row.old_ns, unit), amount(row, row.new_ns, unit)
+
+
+def amount(row: Row, ns: float | None, unit: bool) -> str:
+    """Return one of a row's times in milliseconds, with three digits that mean something; a count of instructions says so."""
     if ns is None:
         return "-"
+    if row.measure == "instructions":
+        return instructions(ns)
     ms = ns / 1e6
-    return f"{ms:.3f}" if ms < 100 else f"{ms:.1f}"
+    return (f"{ms:.3f}" if ms < 100 else f"{ms:.1f}") + (" ms" if unit else "")
+
+
+def _are_times(rows: Sequence[Row]) -> bool:
+    return all(row.measure == "time" for row in rows)
 
 
 def verdict(row: Row) -> str:

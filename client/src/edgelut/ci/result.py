@@ -12,7 +12,7 @@ from edgelut import presets
 from edgelut.efficientformer import CONFIGS
 from edgelut.gate import GatePolicy, Outcome, RowOutcome, RowVerdict
 from edgelut.sequences import label, network_spec
-from edgelut.types import BlockSpec, Target
+from edgelut.types import BlockSpec, Measure, Target
 
 PASSED, REGRESSION, UNDECIDED = 0, 1, 2
 EXIT_CODES: dict[Outcome, int] = {"passed": PASSED, "regression": REGRESSION, "unclear": UNDECIDED}
@@ -25,12 +25,16 @@ Purpose: TypeAlias = Literal["compare", "confirm", "record", "self-test"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a build. `name` tells it apart from the build's other rows; times are what the processor did in one call."""
+    """One row of a build. `name` tells it apart from the build's other rows; times are what the processor did in one call.
+
+    Where `measure` is `instructions`, both hold the instructions of one call instead.
+    """
 
     name: str
     verdict: RowVerdict
     new_ns: float | None = None
     old_ns: float | None = None
+    measure: Measure = "time"
 
     @property
     def tolerance(self) -> float:
