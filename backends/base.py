@@ -216,6 +216,10 @@ class Device(ABC):
         """Start a program there that speaks in lines."""
         raise Unsupported(f"no programs run on {type(self).__name__.lower()}")
 
+    def clean(self) -> int:
+        """Remove everything that `push` brought; return how many bytes it held."""
+        raise Unsupported(f"nothing of ours is kept on {type(self).__name__.lower()}")
+
 
 def as_float32(arrays: Sequence[Any]) -> list[Array]:
     """Return arrays as contiguous float32."""

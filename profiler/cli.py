@@ -20,6 +20,7 @@ from edgelut.render import pivot_table, short
 from edgelut.sequences import SEQUENCES, label
 
 from .cli_agent import app as agent_app
+from .cli_devices import app as devices_app
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ require_own_packages()  # at start: what runs after it imports them
 
 app = typer.Typer()
 app.add_typer(agent_app)
+app.add_typer(devices_app)
 
 Presets = Annotated[list[str] | None, typer.Argument(metavar="PRESET", help="Such as efficientformer-l1 or demo.")]
 Block = Annotated[list[str] | None, typer.Option(help="Kind of block, such as MB3D; may be repeated.")]
@@ -61,7 +63,7 @@ def profile(
     batch: Batch = None,
     param: Param = None,
     runtime: Annotated[list[str] | None, typer.Option(help="[default: onnxruntime-cpu]; may be repeated.")] = None,
-    device: Annotated[list[str] | None, typer.Option(help="[default: host]; may be repeated.")] = None,
+    device: Annotated[list[str] | None, typer.Option(help="Name or serial.  [default: host]; may be repeated.")] = None,
     format_: Annotated[list[str] | None, typer.Option("--format", help="[default: what the runtime reads]")] = None,
     precision: Precision = None,
     threads: Annotated[list[str] | None, typer.Option(metavar="N", help="Number of threads.")] = None,
@@ -268,10 +270,11 @@ def _points(
 ) -> list[Point]:
     from edgelut.request import parse_numbers
 
+    from .devices import resolve
     from .request import TargetRequest
 
     return TargetRequest(
-        devices=device or ("host",),
+        devices=[resolve(text) for text in device or ("host",)],
         runtimes=runtime or ("onnxruntime-cpu",),
         precisions=precision or ("fp32",),
         threads=parse_numbers(threads, "threads") or (1,),

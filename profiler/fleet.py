@@ -14,6 +14,7 @@ from edgelut.errors import BackendMissing, EdgelutError, InvalidSpec
 from edgelut.jobs import DeviceInfo, RuntimeInfo
 from edgelut.types import Params, Scalar
 
+from .devices import resolve
 from .hosting import reaches
 from .toolchains import Toolchains
 
@@ -29,15 +30,19 @@ class DeviceChoice:
 
 
 def parse_devices(texts: Iterable[str]) -> list[DeviceChoice]:
-    """Return devices of `BACKEND` and `BACKEND=NAME`; raise InvalidSpec, or BackendMissing for a backend that there is not."""
+    """Return devices of `BACKEND`, `BACKEND:WHICH` or a serial alone, each with `=NAME` or without; raise InvalidSpec.
+
+    Raise BackendMissing for a backend that there is not, or a serial that is not attached. A phone may be away where its backend
+    is said.
+    """
     found: list[DeviceChoice] = []
     for text in texts:
-        backend, equals, name = text.partition("=")
-        if not backend or (equals and not name) or "/" in name:
+        said, equals, name = text.partition("=")
+        if not said or (equals and not name) or "/" in name:
             raise InvalidSpec(
                 f"{text!r} is no device: write BACKEND, or BACKEND=NAME with the name it has in the fleet"
             )
-        registry.module_of("devices", backend)
+        backend = resolve(said, present=False)
         choice = DeviceChoice(backend, name or backend)
         for other in found:
             if choice.backend == other.backend or choice.name == other.name:

@@ -44,6 +44,11 @@ def _row(axis: registry.Axis, name: str) -> BackendRow:
         runtime = registry.load_runtime(name)
         about = f"{', '.join(runtime.formats)}: {', '.join(runtime.precisions)}"
         return BackendRow("runtime", name, True, runtime.version, about + ("" if runtime.timed else "; numerics only"))
+    kind = registry.device_class(name)
+    if kind.instanced:
+        found = kind.attached()
+        why = next((one.why for one in found if one.name == name), "")  # the backend itself is missing something
+        return BackendRow("device", name, not why, "", why or f"{len(found)} attached: 'edgelut devices'")
     facts = registry.load_device(name).facts()
     return BackendRow("device", name, True, str(facts.get("os", "")), str(facts.get("device_model", "")))
 

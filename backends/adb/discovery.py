@@ -97,7 +97,8 @@ def _probe(transport: client.Transport) -> Seen:
         return Seen(transport, transport.serial, known, why=str(error))
     said = texts.properties(parts.get("getprop", ""))
     serial = own_serial(transport, said)
-    return Seen(transport, serial, texts.all_facts(parts), parts.get("boot", "").strip(), _unfit(parts, said, serial))
+    facts = {**texts.all_facts(parts), "observed_throttled": texts.throttled(parts)}
+    return Seen(transport, serial, facts, parts.get("boot", "").strip(), _unfit(parts, said, serial))
 
 
 def own_serial(transport: client.Transport, said: Mapping[str, str]) -> str:

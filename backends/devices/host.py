@@ -11,15 +11,20 @@ from pathlib import Path
 
 import psutil
 
-from backends.base import Device, Process
+from backends.base import Attached, Device, Process
 from backends.processes import LineProcess
-from edgelut.types import Scalar
+from edgelut.types import Params, Scalar
 
 
 class Host(Device):
     """The machine that this process runs on."""
 
     local = True
+
+    @classmethod
+    def attached(cls) -> list[Attached]:
+        """Return this machine, which is always there."""
+        return [Attached("host", Params(cls().facts()))]
 
     def facts(self) -> dict[str, Scalar]:
         """Return CPU, kernel, governor (conditions) and load, frequency, temperature, memory (observed)."""
