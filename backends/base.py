@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ class Loaded:
     facts: Params = field(default_factory=Params)  # options that a row must remember
     ran_on: str = ""
     clock: Clock | None = None  # of the samples, where it is not what `Timing` says: `instructions`
+    peak_memory_bytes: int | None = None  # of opening and preparing, where calls run in no process of ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,23 @@ class Session(ABC):
     def time(self, iterations: int, inner: int = 1) -> Timing:
         """Take that many samples of `inner` calls each; no warm-up of its own. `prepare` was called before."""
 
+    def begin(self, warmups: int, iterations: int, inner: int = 1, *, cold: bool = False) -> Callable[[], Timing]:
+        """Ask for a burst, after `warmups` calls that are thrown away, and return what waits for its `Timing`.
+
+        Where calls run on another device, several bursts are begun before the first one is waited for, in the order in which
+        they were begun, so that the device goes from one to the next without waiting for the host. `cold` fills the caches
+        with something else before each sample; a session that cannot raises Unsupported.
+        """
+        if cold:
+            raise Unsupported(f"{type(self).__name__} cannot empty the caches of where it runs: no cold row")
+
+        def wait() -> Timing:
+            if warmups:
+                self.time(1, warmups)
+            return self.time(iterations, inner)
+
+        return wait
+
 
 class Runtime(ABC):
     """Runs files of the given formats on devices that it can reach.
@@ -154,6 +172,13 @@ class Runtime(ABC):
         Called between bursts; by it a device's drift is divided out.
         """
         return None
+
+    def begin_reference(self, device: Device, warmups: int, samples: int) -> Callable[[], Timing | None]:
+        """Ask for what `time_reference` gives and return what waits for it, as `Session.begin` does.
+
+        A runtime that leaves this out is never asked for both at once.
+        """
+        return lambda: self.time_reference(device, warmups, samples)
 
 
 class Process(ABC):
