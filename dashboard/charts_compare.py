@@ -1,0 +1,136 @@
+"""Charts of a comparison: ratios as a map, and what moved most with its intervals. Data in, ECharts options out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from .colours import RATIO
+from .ratios import Pair, column_of, columns, percent, resolutions
+
+Option = dict[str, Any]
+LABELS = 26  # columns up to which a cell has room for its figure
+LEAST_SPAN = math.log(1.05)  # so that noise is no deep colour
+CELL = 30  # pixels that a column needs
+SHOWN = 15
+
+
+def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
+    """Return ratios of one group of blocks by width and resolution: blue is faster, orange slower, grey the same.
+
+    A cell whose difference is within its interval has a dot instead of a figure, and a row in doubt a question mark: neither
+    rests on colour.
+    """
+    specs = [pair.spec for pair in pairs]
+    across, up = columns(specs), resolutions(specs)
+    span = max([LEAST_SPAN, *(abs(math.log(pair.ratio)) for pair in pairs)])
+    few = len(across) <= LABELS
+    data = [
+        {
+            "value": [
+                across.index(column_of(pair.spec)),
+                up.index(pair.spec.resolution),
+                round(math.log(pair.ratio), 5),
+            ],
+            "tip": _tip(pair),
+            "label": {"formatter": _label(pair) if few else ("" if pair.beyond else "·")},
+        }
+        for pair in pairs
+    ]
+    return {
+        "grid": {"left": 64, "right": 20, "top": 10, "bottom": 92},
+        "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
+        "xAxis": {"type": "category", "data": across, "name": "width", "nameLocation": "middle", "nameGap": 28},
+        "yAxis": {"type": "category", "data": [str(side) for side in up], "name": "map", "nameLocation": "end"},
+        "visualMap": {
+            "type": "continuous",
+            "min": -span,
+            "max": span,
+            "dimension": 2,
+            "calculable": False,
+            "orient": "horizontal",
+            "left": "center",
+            "bottom": 4,
+            "itemWidth": 12,
+            "itemHeight": 160,
+            "text": [f"slower {percent(math.exp(span))}", f"{percent(math.exp(-span))} faster"],
+            "inRange": {"color": list(RATIO)},
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "name": of,
+                "data": data,
+                "label": {"show": True, "fontSize": 11, "color": "#111111"},
+                "itemStyle": {"borderWidth": 1, "borderColor": "rgba(127,127,127,0.35)"},
+                "emphasis": {"itemStyle": {"borderColor": "#000000", "borderWidth": 2}},
+            }
+        ],
+    }
+
+
+def map_width(pairs: Sequence[Pair]) -> int:
+    """Return how many pixels wide a map should be at least."""
+    return 110 + CELL * len({column_of(pair.spec) for pair in pairs})
+
+
+def movers_chart(pairs: Sequence[Pair]) -> Option:
+    """Return the first pairs as ratios with their intervals, one line each; a hollow box is within its interval."""
+    shown = list(pairs[:SHOWN])[::-1]
+    boxes = [
+        {
+            "value": [_change(bound) for bound in (pair.low, pair.low, pair.ratio, pair.high, pair.high)],
+            "tip": _tip(pair),
+            "itemStyle": {
+                "color": ("transparent" if not pair.beyond else RATIO[-2] if pair.ratio > 1 else RATIO[1]),
+                "borderColor": RATIO[-1] if pair.ratio > 1 else RATIO[0],
+                "borderWidth": 2,
+                "borderType": "solid" if pair.beyond else "dashed",
+            },
+        }
+        for pair in shown
+    ]
+    return {
+        "grid": {"left": 8, "right": 24, "top": 10, "bottom": 44, "containLabel": True},
+        "tooltip": {":formatter": "box => box.data.tip", "confine": True},
+        "xAxis": {
+            "type": "value",
+            "name": "change in %",
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "axisLine": {"show": True, "onZero": True},
+            "scale": False,
+        },
+        "yAxis": {"type": "category", "data": [str(pair.spec) for pair in shown], "axisLabel": {"fontSize": 11}},
+        "series": [{"type": "boxplot", "data": boxes, "boxWidth": [6, 14]}],
+    }
+
+
+def movers_height(pairs: Sequence[Pair]) -> int:
+    """Return how many pixels high the chart of movers should be."""
+    return 70 + 24 * min(len(pairs), SHOWN)
+
+
+def _change(ratio: float) -> float:
+    return round((ratio - 1) * 100, 3)
+
+
+def _label(pair: Pair) -> str:
+    text = f"{(pair.ratio - 1) * 100:+.0f}" if pair.beyond else "·"
+    return f"{text}?" if pair.doubtful else text
+
+
+def _tip(pair: Pair) -> str:
+    one, other = pair.one.latency, pair.other.latency
+    unit = "ms" if one.measure == "time" else "instructions"
+    said = "beyond the interval" if pair.beyond else "within the interval"
+    lines = [
+        f"<b>{escape(str(pair.spec))}</b>",
+        f"{one.value:,.4g} → {other.value:,.4g} {unit}",
+        f"{percent(pair.ratio)} ({percent(pair.low)} to {percent(pair.high)}), {said}",
+    ]
+    doubts = dict.fromkeys([*one.doubts, *other.doubts])
+    lines += [f"? {escape(doubt[:120])}" for doubt in list(doubts)[:4]]
+    return "<br>".join(lines)

@@ -1,0 +1,92 @@
+"""Charts of a search space: what a target has of it and what it lacks. Data in, ECharts options out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from edgelut.blocks import EMBEDDING
+from edgelut.types import BlockSpec
+
+from .ratios import column_of, columns, resolutions
+from .spaces import LETTERS, SAID, STATES, State
+
+Option = dict[str, Any]
+# Lightness falls from present to missing, so that they are told apart without hue too.
+COLOURS: dict[State, str] = {
+    "present": "#9ecae1",
+    "bare": "#6baed6",
+    "doubtful": "#fee391",
+    "estimated": "#d9d9d9",
+    "missing": "#d95f0e",
+}
+
+
+def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
+    """Return how each block of a group is known: by width and map, or by both widths where they differ."""
+    by_widths = specs[0].kind == EMBEDDING.name
+    across = [str(width) for width in sorted({one.width_out for one in specs})] if by_widths else columns(specs)
+    rows = sorted({one.width_in for one in specs}) if by_widths else resolutions(specs)
+    few = len(across) <= 48
+    data = [
+        {
+            "value": [
+                across.index(str(spec.width_out) if by_widths else column_of(spec)),
+                rows.index(spec.width_in if by_widths else spec.resolution),
+                STATES.index(state),
+            ],
+            "tip": f"<b>{escape(str(spec))}</b><br>{SAID[state]}",
+            "label": {"formatter": LETTERS[state] if few else ""},
+        }
+        for spec, state in zip(specs, states, strict=True)
+    ]
+    pieces = [
+        {"value": number, "label": f"{SAID[state]} {LETTERS[state]}".strip(), "color": COLOURS[state]}
+        for number, state in enumerate(STATES)
+        if state in states
+    ]
+    return {
+        "grid": {"left": 56, "right": 16, "top": 34, "bottom": 44},
+        "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
+        "xAxis": {
+            "type": "category",
+            "data": across,
+            "name": "output width" if by_widths else "width",
+            "nameLocation": "middle",
+            "nameGap": 26,
+        },
+        "yAxis": {
+            "type": "category",
+            "data": [str(row) for row in rows],
+            "name": "input width" if by_widths else "map",
+            "nameTextStyle": {"align": "left"},
+        },
+        "visualMap": {
+            "type": "piecewise",
+            "pieces": pieces,
+            "dimension": 2,
+            "orient": "horizontal",
+            "top": 0,
+            "right": 8,
+            "itemWidth": 14,
+            "itemHeight": 12,
+            "selectedMode": False,
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "data": data,
+                "label": {"show": True, "fontSize": 11, "color": "#111111"},
+                "itemStyle": {"borderWidth": 1, "borderColor": "rgba(127,127,127,0.45)"},
+            }
+        ],
+    }
+
+
+def map_size(specs: Sequence[BlockSpec]) -> tuple[int, int]:
+    """Return width (at least) and height of a map in pixels."""
+    by_widths = specs[0].kind == EMBEDDING.name
+    across = len({one.width_out if by_widths else (one.width_in, one.width_out) for one in specs})
+    rows = len({one.width_in if by_widths else one.resolution for one in specs})
+    return 90 + 20 * across, 90 + (18 if by_widths else 30) * rows

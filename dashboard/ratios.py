@@ -1,0 +1,179 @@
+"""Two sides of a comparison, row by row: the ratio, how far it may be off, and the factor that all rows share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from edgelut.blocks import KINDS
+from edgelut.drift import ENOUGH
+from edgelut.gate import GatePolicy
+from edgelut.sequences import REFERENCE, SEQUENCES
+from edgelut.types import BlockSpec, Entry
+
+NORMAL_95 = 1.96
+SESSION_ERROR = GatePolicy().session_error  # by which a ratio moves between two sessions, one standard error
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A block that both sides have. `ratio` is the other side's time over the one's, after `factor` was divided out.
+
+    `low` and `high` bound it at 95 %: the rows' own intervals, and what moves between two sessions where the rows are of two.
+    """
+
+    spec: BlockSpec
+    one: Entry
+    other: Entry
+    ratio: float
+    low: float
+    high: float
+
+    @property
+    def beyond(self) -> bool:
+        """Say whether the difference is more than its interval."""
+        return not self.low <= 1.0 <= self.high
+
+    @property
+    def doubtful(self) -> bool:
+        """Say whether either row is in doubt."""
+        return not (self.one.latency.stable and self.other.latency.stable)
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """The factor that all pairs share: the median ratio, which a block that really changed does not move."""
+
+    factor: float
+    spread: float  # median deviation of the pairs from it, relative
+    rows: int
+
+    @property
+    def believed(self) -> bool:
+        """Say whether there are rows enough to call it drift."""
+        return self.rows >= ENOUGH
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What two sides have in common and what only one of them has."""
+
+    pairs: tuple[Pair, ...]
+    only_one: tuple[BlockSpec, ...]
+    only_other: tuple[BlockSpec, ...]
+    unlike: tuple[BlockSpec, ...]  # counted in instructions on one side alone: no ratio means anything
+    common: Common | None
+
+    @property
+    def movers(self) -> list[Pair]:
+        """Return the pairs, those beyond their interval first, each by how far they moved."""
+        return sorted(self.pairs, key=lambda pair: (not pair.beyond, -abs(math.log(pair.ratio))))
+
+
+def compare(ones: Iterable[Entry], others: Iterable[Entry], *, without_common: bool = False) -> Comparison:
+    """Pair the rows of two sides by their specs; `without_common` divides the common factor out of every ratio.
+
+    Chains, cold rows, whole networks and references are left out: they are no blocks.
+    """
+    left = {entry.spec: entry for entry in ones if _is_block(entry)}
+    right = {entry.spec: entry for entry in others if _is_block(entry)}
+    both = [spec for spec in left if spec in right]
+    alike = [
+        spec for spec in both if _counts(left[spec]) == _counts(right[spec]) and _positive(left[spec], right[spec])
+    ]
+    common = _common([_log(left[spec], right[spec]) for spec in alike])
+    factor = common.factor if common is not None and common.believed and without_common else 1.0
+    known = set(alike)
+    return Comparison(
+        tuple(_pair(left[spec], right[spec], factor) for spec in sorted(alike, key=order)),
+        tuple(spec for spec in left if spec not in right),
+        tuple(spec for spec in right if spec not in left),
+        tuple(spec for spec in both if spec not in known),
+        common,
+    )
+
+
+def order(spec: BlockSpec) -> tuple[object, ...]:
+    """Return the place of a spec in lists: as the table sorts, maps from large to small."""
+    return spec.kind, spec.width_in, spec.width_out, -spec.resolution, spec.batch, spec.key
+
+
+def group_of(spec: BlockSpec) -> str:
+    """Return the name of the map that a block is a cell of: its kind, and what it has beyond width and resolution.
+
+    Parameters at their defaults are not named.
+    """
+    kind = KINDS.get(spec.kind)
+    usual = kind.params if kind is not None else {}
+    extras = [f"{name}={value}" for name, value in spec.params.items() if usual.get(name) != value]
+    if spec.batch != 1:
+        extras.append(f"batch={spec.batch}")
+    return " ".join([spec.kind, *extras])
+
+
+def column_of(spec: BlockSpec) -> str:
+    """Return the width of a cell: both where they differ, the output's of a stem."""
+    kind = KINDS.get(spec.kind)
+    if kind is not None and kind.width_in is not None:
+        return str(spec.width_out)
+    return str(spec.width_in) if spec.width_in == spec.width_out else f"{spec.width_in}>{spec.width_out}"
+
+
+def columns(specs: Sequence[BlockSpec]) -> list[str]:
+    """Return the columns of a map, narrow to wide."""
+    return list(dict.fromkeys(column_of(spec) for spec in sorted(specs, key=lambda one: (one.width_in, one.width_out))))
+
+
+def resolutions(specs: Sequence[BlockSpec]) -> list[int]:
+    """Return the rows of a map, from the bottom: small to large."""
+    return sorted({spec.resolution for spec in specs})
+
+
+def percent(ratio: float) -> str:
+    """Return a ratio as a change: `+4.1 %`."""
+    return f"{(ratio - 1) * 100:+.1f} %"
+
+
+def _is_block(entry: Entry) -> bool:
+    return entry.spec.kind not in SEQUENCES and entry.spec.kind != REFERENCE
+
+
+def _counts(entry: Entry) -> bool:
+    return entry.latency.measure == "instructions"
+
+
+def _positive(one: Entry, other: Entry) -> bool:
+    return one.latency.p10_ns > 0 and other.latency.p10_ns > 0
+
+
+def _log(one: Entry, other: Entry) -> float:
+    return math.log(other.latency.p10_ns) - math.log(one.latency.p10_ns)
+
+
+def _common(logs: Sequence[float]) -> Common | None:
+    if not logs:
+        return None
+    centre = median(logs)
+    return Common(math.exp(centre), median(abs(value - centre) for value in logs), len(logs))
+
+
+def _pair(one: Entry, other: Entry, factor: float) -> Pair:
+    centre = _log(one, other) - math.log(factor)
+    half = math.hypot(_half(one), _half(other), 0.0 if _same_sweep(one, other) else NORMAL_95 * SESSION_ERROR)
+    return Pair(one.spec, one, other, math.exp(centre), math.exp(centre - half), math.exp(centre + half))
+
+
+def _half(entry: Entry) -> float:
+    """Return half of a row's interval, as a log; an instruction count has none."""
+    low, high = entry.latency.low_ns, entry.latency.high_ns
+    return abs(math.log(high / low)) / 2 if low > 0 and high > 0 else 0.0
+
+
+def _same_sweep(one: Entry, other: Entry) -> bool:
+    """Say whether two rows were measured interleaved, so that nothing moved between sessions. A count does not move either."""
+    if _counts(one):
+        return True
+    sweep = one.provenance.get("sweep")
+    return sweep is not None and sweep == other.provenance.get("sweep")
