@@ -35,7 +35,8 @@ def test_ratios_are_a_map_centred_on_one() -> None:
     ]
     pairs = compare([row(spec, 1.0) for spec in specs], others).pairs
     option = ratio_map(pairs, "MB4D")
-    assert option["visualMap"]["min"] == -option["visualMap"]["max"] == -math.log(1.3)
+    assert option["visualMap"]["min"] == -option["visualMap"]["max"]
+    assert math.isclose(option["visualMap"]["max"], math.log(1.3))
     assert option["xAxis"]["data"] == ["48", "96"] and option["yAxis"]["data"] == ["28", "56"]
     labels = {tuple(cell["value"][:2]): cell["label"]["formatter"] for cell in option["series"][0]["data"]}
     assert labels == {(0, 1): "+30", (0, 0): "·", (1, 1): "-10", (1, 0): "+20?"}
@@ -64,7 +65,7 @@ def test_totals_are_boxes_and_shares_stack_up_to_them() -> None:
     found = network_latency(compose(net, HERE, MemoryTable(row(spec, 1.0) for spec in set(net.blocks))), None)
     totals = [Total(HERE, found), Total(THERE, missing=net.blocks[:2])]
     (box,) = totals_chart(totals)["series"][0]["data"]
-    assert box["value"] == sorted(box["value"]) and "<b><b>" not in box["tip"]
+    assert box["value"][1] < box["value"][2] < box["value"][3] and "<b><b>" not in box["tip"]
     option = shares_chart(config, totals)
     assert [series["name"] for series in option["series"]] == list(SEGMENTS)
     assert math.isclose(sum(series["data"][0] for series in option["series"]), found.latency_ms, rel_tol=1e-6)
