@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from edgelut.check import TableCheck
+from edgelut.coverage import Coverage
 from edgelut.errors import InvalidSpec
 from edgelut.notation import MOST_BLOCKS
 from edgelut.quality import Quality
@@ -235,6 +236,12 @@ class TargetsOut(Struct, frozen=True):
     targets: list[TargetOut]
 
 
+class CoverageOut(Struct, frozen=True):
+    """How many rows each target has of each kind of block and entry, and how many of them are in doubt."""
+
+    coverage: list[Coverage]
+
+
 class NetworkOut(Struct, frozen=True):
     """A network that can be asked for by name, and its blocks as a line."""
 
@@ -261,6 +268,16 @@ class HealthOut(Struct, frozen=True):
 
     status: str
     version: str
+
+
+class CallerOut(Struct, frozen=True):
+    """Who asks: the token's name, the scopes it has, those that others include too, and the devices it is bound to. `guarded` is
+    false where the service asks for no token."""
+
+    name: str
+    scopes: list[str]
+    devices: list[str]
+    guarded: bool
 
 
 class IndexOut(Struct, frozen=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .batches import SqlBatches
+from .coverage import SqlCoverage
 from .fleet import SqlFleet
 from .jobs import SqlJobs
 from .marks import SqlMarks
@@ -11,5 +12,5 @@ from .table import SqlTable
 from .tokens import SqlTokens
 
 
-class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks):
+class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks, SqlCoverage):
     """A `LatencyTable`, a `RunStore`, and all of jobs. Safe for threads and processes; get one from `db.engine.open_store`."""

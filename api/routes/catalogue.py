@@ -77,3 +77,19 @@ def _targets(service: Service) -> bytes:
     known = qualities(service.store)
     listed = [bodies.target_out(target, known.get(target)) for target in _targets_of(service)]
     return wire.encode(bodies.TargetsOut(listed))
+
+
+@router.get(
+    "/coverage",
+    summary="Count what there is",
+    **describe.endpoint(bodies.CoverageOut, bodies.CoverageOut([describe.COVERAGE]), "storage"),
+)
+async def get_coverage(service: ServiceDep) -> Response:
+    """Return how many current rows each target has of each kind of block, how many are in doubt, and the newest one's id: what
+    changes when a row does."""
+
+    def counted() -> bytes:
+        return wire.encode(bodies.CoverageOut([one for one in service.store.coverage() if one.block != REFERENCE]))
+
+    body = await service.answers.get(b"GET /coverage", lambda: service.call(counted))
+    return Response(body, media_type="application/json")

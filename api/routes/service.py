@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
 from api import bodies, describe
-from api.auth import Guarded
+from api.auth import ANYBODY, Guarded, caller_of
 from api.deps import ServiceDep, answer
 from api.problems import storage
 from edgelut import __version__
@@ -23,12 +24,14 @@ LINKS = {
     "blocks": "/blocks",
     "devices": "/devices",
     "targets": "/targets",
+    "coverage": "/coverage",
     "check": "/check",
     "jobs": "/jobs",
     "fleet": "/fleet",
     "agents": "/agents",
     "marks": "/marks",
     "tokens": "/tokens",
+    "caller": "/caller",
     "health": "/healthz",
     "openapi": "/openapi.json",
 }
@@ -56,3 +59,16 @@ async def get_health(service: ServiceDep) -> Response:
     except StorageError as error:
         return storage(error, version=__version__).response()
     return answer(bodies.HealthOut("ok", __version__))
+
+
+@router.get(
+    "/caller",
+    summary="Say who asks",
+    **describe.endpoint(bodies.CallerOut, bodies.CallerOut("ci", ["read", "submit"], [], True)),
+)
+async def get_caller(request: Request) -> Response:
+    """Return the token's name and every scope that it has, for a page that shows only what can be done."""
+    caller = caller_of(request)
+    return answer(
+        bodies.CallerOut(caller.name, sorted(caller.allowed), sorted(caller.devices), guarded=caller is not ANYBODY)
+    )

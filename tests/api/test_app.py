@@ -9,6 +9,7 @@ import pytest
 from api.settings import Settings, from_environment, is_loopback, require_token_off_loopback
 from db.store import SqlStore
 from edgelut import __version__, wire
+from edgelut.coverage import Coverage
 from edgelut.errors import InvalidSpec
 from edgelut.types import Target
 from tests.api.support import OTHER, TARGET, entry, new_client
@@ -29,6 +30,39 @@ def test_the_catalogue_lists_blocks_devices_and_targets(client: httpx.Client) ->
     assert block["resolutions"] == [7, 14]
     assert client.get("/devices").json() == {"devices": ["host", "null"]}
     assert wire.load(list[Target], client.get("/targets").json()["targets"]) == [TARGET, OTHER]
+
+
+def test_the_coverage_counts_rows_by_target_and_kind_and_those_in_doubt(client: httpx.Client, filled: SqlStore) -> None:
+    def counts() -> list[tuple[str, str, str, int, int]]:
+        listed = wire.load(list[Coverage], client.get("/coverage").json()["coverage"])
+        return [(one.target.device, one.block, one.kind, one.rows, one.doubtful) for one in listed]
+
+    estimated, measured, other = counts()
+    assert estimated == ("host", "MB3D", "interpolated", 1, 0)
+    assert measured == ("host", "MB3D", "measured", 3, 1)
+    assert other == ("null", "MB3D", "measured", 1, 0)
+    filled.put(entry(256))
+    assert counts()[1] == ("host", "MB3D", "measured", 4, 1)
+
+
+def test_a_row_that_is_measured_again_changes_the_newest_of_its_coverage(filled: SqlStore) -> None:
+    before = {(one.target, one.kind): one for one in filled.coverage()}
+    filled.put(entry(224, ms=2.5))
+    after = {(one.target, one.kind): one for one in filled.coverage()}
+    (changed,) = [key for key in before if before[key].newest != after[key].newest]
+    assert changed == (TARGET, "measured") and before[changed].rows == after[changed].rows
+    assert after[changed].newest_at > before[changed].newest_at
+
+
+def test_a_caller_is_told_who_it_is_and_what_it_may(filled: SqlStore) -> None:
+    with new_client(filled) as client:
+        anybody = client.get("/caller").json()
+    assert anybody == {"name": "", "scopes": ["admin", "agent", "read", "submit"], "devices": [], "guarded": False}
+    secret, _ = filled.create_token("lab", ("agent",), ("lab-1",), None)
+    with new_client(filled) as client:
+        problem(client.get("/caller"), 401, "unauthorized")
+        told = client.get("/caller", headers={"Authorization": f"Bearer {secret}"}).json()
+    assert told == {"name": "lab", "scopes": ["agent", "read"], "devices": ["lab-1"], "guarded": True}
 
 
 def test_health_is_ok_where_the_database_answers(client: httpx.Client) -> None:
