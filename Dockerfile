@@ -8,6 +8,7 @@ COPY client client
 COPY api api
 COPY backends backends
 COPY db db
+COPY emulator emulator
 COPY jobs jobs
 COPY migrations migrations
 COPY profiler profiler

@@ -1,0 +1,132 @@
+"""What outlives a killed emulator for a moment: a small process that ends what ran and removes the folder when its input ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from edgelut.errors import DeviceUnusable
+
+START_S, STOP_S = 20.0, 15.0
+
+# Runs its arguments with the emulator's pipe as their input; the pipe ends when the emulator does, however it does.
+_REMOVE_AFTER = """
+"$@"
+if [ -n "$PHONE_FOLDER" ]; then chmod -R u+rwX "$PHONE_FOLDER"; rm -rf -- "$PHONE_FOLDER"; fi
+"""
+
+# Arguments: the root folder, a file to show as /proc/cpuinfo or nothing, and the folders of the machine to show. `cat` is the
+# first process of the namespace: with it everything in there ends, and with the last process the mounts do.
+_SETUP = """
+set -e
+read -r pid rest < /proc/self/stat
+root=$1 cpuinfo=$2
+shift 2
+for top in "$@"; do
+    mount --rbind "$top" "$root$top"
+    options=$(findmnt -rno VFS-OPTIONS -T "$root$top" | sed 's/^rw/ro/')
+    mount -o "remount,bind,$options" "$root$top" 2>/dev/null || true
+done
+for node in null zero full random urandom tty; do
+    : > "$root/dev/$node"
+    mount --bind "/dev/$node" "$root/dev/$node"
+done
+mount -t proc proc "$root/proc" 2>/dev/null || mount --rbind /proc "$root/proc"
+if [ -n "$cpuinfo" ]; then mount --bind "$cpuinfo" "$root/proc/cpuinfo"; fi
+SETUP_MORE
+echo "ready $pid"
+exec cat >/dev/null
+"""
+
+# Without namespaces: told `+ GROUP` and `- GROUP`, it kills the process groups that are left.
+_GROUPS = """
+groups=
+echo "ready $$"
+while read -r sign group; do
+    case $sign in
+        +) groups="$groups $group " ;;
+        -) groups="${groups%% $group *}${groups#* $group }" ;;
+    esac
+done
+for group in $groups; do kill -KILL "-$group" 2>/dev/null || true; done
+"""
+
+
+class Keeper:
+    """Holds a phone's namespaces, or its process groups. `remove` is the folder that goes with it."""
+
+    def __init__(self, remove: Path | None) -> None:
+        self._remove = remove
+        self._process: Process | None = None
+        self.pid = 0  # of the first process of the namespaces, as this machine counts
+
+    async def hold_namespaces(
+        self, root: Path, show: Sequence[str], cpuinfo: Path | None = None, more: str = ""
+    ) -> None:
+        """Make user, mount and process namespaces around a root folder; raise DeviceUnusable where that is not allowed."""
+        unshare = [tool("unshare"), "--user", "--map-root-user", "--mount", "--pid", "--fork"]
+        setup = _SETUP.replace("SETUP_MORE", more)
+        await self._start([*unshare, "/bin/sh", "-c", setup, "phone", str(root), str(cpuinfo or ""), *show])
+
+    async def hold_groups(self) -> None:
+        """Hold process groups."""
+        await self._start(["/bin/sh", "-c", _GROUPS])
+
+    def note(self, sign: str, group: int) -> None:
+        """Tell of a process group that began (`+`) or is over (`-`)."""
+        if self._process is not None and self._process.stdin is not None:
+            with suppress(ConnectionError, RuntimeError):
+                self._process.stdin.write(f"{sign} {group}\n".encode())
+
+    async def stop(self) -> None:
+        """End everything."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        assert process.stdin is not None
+        process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), STOP_S)
+        except TimeoutError:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, 9)
+            await process.wait()
+
+    async def _start(self, argv: Sequence[str]) -> None:
+        environment = {**os.environ, "PHONE_FOLDER": str(self._remove or "")}
+        process = self._process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", _REMOVE_AFTER, "keeper", *argv,
+            stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, cwd="/", start_new_session=True,
+        )  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        try:
+            first = await asyncio.wait_for(process.stdout.readline(), START_S)
+        except TimeoutError:
+            first = b"too late"
+        if not first.startswith(b"ready "):
+            self._process = None
+            assert process.stdin is not None
+            process.stdin.close()
+            said = (await process.stderr.read()).decode(errors="replace").strip()
+            await process.wait()
+            raise DeviceUnusable(f"the phone's namespaces cannot be made: {said or first.decode().strip()}")
+        self.pid = int(first.split()[1])
+
+    def enter(self, root: Path) -> list[str]:
+        """Return what runs a command, given as further arguments, inside the namespaces with that folder as its root."""
+        inside = ["--user", "--mount", "--pid", "--preserve-credentials", "--"]
+        return [tool("nsenter"), f"--target={self.pid}", *inside, tool("chroot"), str(root)]
+
+
+def tool(name: str) -> str:
+    """Return where a program of this machine lies; raise DeviceUnusable, with what to install."""
+    found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
+    if found is None:
+        packages = {"unshare": "util-linux", "nsenter": "util-linux", "findmnt": "util-linux", "chroot": "coreutils"}
+        raise DeviceUnusable(f"an emulated phone needs {name}: apt-get install {packages.get(name, name)}")
+    return found
