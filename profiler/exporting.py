@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ import numpy as np
 import torch
 
 from backends import registry
-from backends.base import Array, Exporter, Runtime
-from edgelut.errors import ArtifactCorrupted, BackendMissing, ParityFailed, Unsupported
+from backends.base import Array, Exporter
+from edgelut.errors import ArtifactCorrupted, ParityFailed, Unsupported
 from edgelut.types import Artifact, BlockSpec, Scalar
 from profiler.artifacts import ArtifactStore, Stored, artifact_key, size_bytes
+from profiler.checking import TOLERANCE, evaluate
 from profiler.toolchains import Toolchains
 from supernet import blocks
 from supernet.weights import WEIGHTS_VERSION
-
-TOLERANCE: Mapping[str, float] = {"fp32": 1e-5, "fp16": 3e-3, "int8": 0.05}  # docs/exporting.md, "Parity"
 
 
 def export(
@@ -98,7 +97,7 @@ def parity_error(module: Any, inputs: Mapping[str, Any], path: Path, format: str
     with torch.inference_mode():
         outputs = module(*(torch.from_numpy(array) for array in arrays.values()))
     expected = [value.numpy() for value in (outputs if isinstance(outputs, tuple | list) else (outputs,))]
-    got = _evaluate(path, format, precision, arrays)
+    got = evaluate(path, format, precision, arrays)
     if [value.shape for value in got] != [value.shape for value in expected]:
         raise ParityFailed(f"{path.name}: outputs {[g.shape for g in got]}, expected {[e.shape for e in expected]}")
     first = next(iter(arrays.values()))
@@ -108,38 +107,6 @@ def parity_error(module: Any, inputs: Mapping[str, Any], path: Path, format: str
         scale = float(np.abs(branch).max())
         errors.append(float(np.abs(ours - theirs).max()) / scale if scale else float(np.abs(ours - theirs).max()))
     return max(errors)
-
-
-def _evaluate(path: Path, format: str, precision: str, arrays: Mapping[str, Array]) -> list[Array]:
-    """Run a file once, by the first runtime that can: the timed ones are quicker, the others know every precision."""
-    refused = []
-    for runtime in checkers(format, precision):
-        try:
-            with runtime.open(path, registry.load_device("host"), precision, 1, runtime.units[0]) as session:
-                return session.run(arrays)
-        except Unsupported as error:
-            refused.append(str(error))
-    raise Unsupported(f"no runtime here can check {format} {precision}: {'; '.join(refused) or 'none reads it'}")
-
-
-def checkers(format: str, precision: str) -> Iterator[Runtime]:
-    """Yield the runtimes here that read a format in a precision, timed ones first.
-
-    Those named after the format come before all others, which are then not even loaded: coremltools alone takes seconds.
-    """
-    names = registry.names("runtimes")
-    for group in ([name for name in names if format in name], [name for name in names if format not in name]):
-        found = [runtime for name in group if (runtime := _find_runtime(name)) is not None]
-        reads = [runtime for runtime in found if format in runtime.formats and precision in runtime.precisions]
-        yield from sorted(reads, key=lambda runtime: not runtime.timed)
-
-
-def _find_runtime(name: str) -> Runtime | None:
-    """Return a runtime, or None where its toolchain is not installed."""
-    try:
-        return registry.load_runtime(name)
-    except BackendMissing:
-        return None
 
 
 _frozen = False

@@ -17,11 +17,20 @@ from edgelut.types import Clock, Latency, Run
 Floats = npt.NDArray[np.float64]
 QUANTILE = 0.10
 RESAMPLES = 400
+COUNT_ROUNDS = 3  # of a row that counts instructions: they repeat
+COUNT_SPREAD = 1e-3  # by more they differ only where something else was counted with them
 
 
 def clock_of(threads: int) -> Clock:
     """Return the clock that a row is read on: thread CPU time sees one thread only."""
     return "cpu" if threads == 1 else "wall"
+
+
+def clock_of_run(run: Run) -> Clock:
+    """Return what a run's samples are told in: wall time where its device has no CPU clock."""
+    if run.facts.get("clock") == "instructions":
+        return "instructions"
+    return "cpu" if clock_of(run.target.threads) == "cpu" and run.cpu_ns else "wall"
 
 
 def p10(samples: Floats) -> float:
@@ -30,7 +39,7 @@ def p10(samples: Floats) -> float:
 
 
 def calls_ns(run: Run, clock: Clock) -> Floats:
-    """Return a run's samples in ns a call, on that clock; wall where the device has no CPU clock."""
+    """Return a run's samples in ns a call, on that clock, or instructions; wall where the device has no CPU clock."""
     raw = run.cpu_ns if clock == "cpu" and run.cpu_ns else run.wall_ns
     return np.asarray(raw, dtype=np.float64) / run.inner
 
@@ -70,8 +79,21 @@ def half_width(rounds: Sequence[Floats]) -> float:
     return (high - low) / 2 / middle if middle else math.inf
 
 
-def is_done(rounds: Sequence[Floats], policy: Policy, is_cold: bool = False) -> bool:
-    """Say whether a row needs no further round; a cold one bounds a sum from above and need not be narrow."""
+def spread(rounds: Sequence[Floats]) -> float:
+    """Return by how much samples differ at most, relative to the smallest."""
+    pooled = np.concatenate(rounds)
+    low, high = float(pooled.min()), float(pooled.max())
+    return (high - low) / low if low else math.inf
+
+
+def is_done(rounds: Sequence[Floats], policy: Policy, is_cold: bool = False, counts: bool = False) -> bool:
+    """Say whether a row needs no further round; a cold one bounds a sum from above and need not be narrow.
+
+    Counts repeat, so that few rounds show whether they do; where they do not, more would not make them.
+    """
+    if counts:
+        enough, most = min(COUNT_ROUNDS, policy.min_rounds), min(2 * COUNT_ROUNDS, policy.max_rounds)
+        return len(rounds) >= most or (len(rounds) >= enough and spread(rounds) <= COUNT_SPREAD)
     if len(rounds) >= policy.max_rounds or (is_cold and len(rounds) >= policy.cold_rounds):
         return True
     return len(rounds) >= policy.min_rounds and half_width(rounds) <= policy.half_width
@@ -103,10 +125,12 @@ def summarise(runs: Sequence[Run], policy: Policy) -> Summary:
         raise ValueError("no runs to summarise")
     require_alike(runs)
     ordered = sorted(runs, key=lambda run: run.started_at)
-    clock: Clock = clock_of(ordered[0].target.threads) if all(run.cpu_ns for run in ordered) else "wall"
+    clocks = {clock_of_run(run) for run in ordered}
+    clock: Clock = clocks.pop() if len(clocks) == 1 else "wall"
+    counts = clock == "instructions"
     rounds = [calls_ns(run, clock) for run in ordered]
     pooled = np.concatenate(rounds)
-    wall = np.concatenate([calls_ns(run, "wall") for run in ordered])
+    wall = None if counts else np.concatenate([calls_ns(run, "wall") for run in ordered])
     low, high = interval(rounds)
     reference = [run.reference_ns for run in ordered if run.reference_ns > 0]
     latency = Latency(
@@ -118,12 +142,16 @@ def summarise(runs: Sequence[Run], policy: Policy) -> Summary:
         runs=len(ordered),
         samples=len(pooled),
         clock=clock,
-        wall_p10_ns=p10(wall),
-        wall_p50_ns=float(np.median(wall)),
+        wall_p10_ns=None if wall is None else p10(wall),
+        wall_p50_ns=None if wall is None else float(np.median(wall)),
         load_ns=_median(run.load_ns for run in ordered),
         compile_ns=_median(run.compile_ns for run in ordered),
         peak_memory_bytes=_median(run.peak_memory_bytes for run in ordered),
-        doubts=tuple(_doubts(rounds, reference, policy, ordered[0].spec.kind == COLD.name)),
+        doubts=tuple(
+            _count_doubts(rounds, policy)
+            if counts
+            else _doubts(rounds, reference, policy, ordered[0].spec.kind == COLD.name)
+        ),
     )
     return Summary(latency, p10(np.asarray(reference)) if reference else 0.0)
 
@@ -158,6 +186,16 @@ def _doubts(rounds: Sequence[Floats], reference: Sequence[float], policy: Policy
     moved = drift(reference)
     if moved > policy.drift:
         doubts.append(f"the reference kernel drifted by {moved:.0%} between the halves of the sweep")
+    return doubts
+
+
+def _count_doubts(rounds: Sequence[Floats], policy: Policy) -> list[str]:
+    """Say what speaks against a row of counts."""
+    wanted = min(COUNT_ROUNDS, policy.min_rounds)
+    doubts = [f"too few rounds: {len(rounds)} of {wanted}"] if len(rounds) < wanted else []
+    apart = spread(rounds)
+    if apart > COUNT_SPREAD:
+        doubts.append(f"counts differ by {apart:.2%}, more than {COUNT_SPREAD:.1%}")
     return doubts
 
 

@@ -131,11 +131,11 @@ def _serve(pipe: Connection[Any, Any], tasks: Any) -> None:
         try:
             answer = (True, getattr(tasks, name)(**arguments))
         except Exception as error:  # noqa: BLE001 - what failed there becomes an answer, and in the sweep a stored reason
-            answer = (False, _portable(error))
+            answer = (False, portable(error))
         pipe.send(answer)
 
 
-def _portable(error: Exception) -> Exception:
+def portable(error: Exception) -> Exception:
     """Return our own errors as they are and others as one that any process can unpickle."""
     if isinstance(error, EdgelutError) and _survives(error):
         return error

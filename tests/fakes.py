@@ -11,7 +11,7 @@ from typing import Any
 from edgelut.plan import Point
 from edgelut.types import Entry
 from profiler.observer import Observer, Progress
-from profiler.worker import _portable
+from profiler.worker import portable
 
 ROOT = Path(__file__).parent.parent
 OUTSIDE = "tests.profiler.outside"
@@ -38,7 +38,7 @@ class InlineWorker:
         try:
             return getattr(self._tasks, name)(**arguments)
         except Exception as error:
-            raise _portable(error) from error
+            raise portable(error) from error
 
     def send(self, name: str, /, **arguments: Any) -> None:
         """Keep the call for `receive`."""
