@@ -74,6 +74,31 @@ _BATCH = (
 _OF_LEASE = _BATCH.join(
     leases, sa.and_(leases.c.batch_id == batches.c.id, leases.c.token == sa.bindparam("lease")), isouter=True
 ).where(batches.c.key == sa.bindparam("batch"))
+_PLACES = (
+    sa.select(
+        specs.c.key,
+        targets.c.key,
+        points.c.id,
+        points.c.number,
+        points.c.batch_id,
+        points.c.spec_id,
+        points.c.target_id,
+        points.c.state == "open",
+    )
+    .select_from(points)
+    .join(specs, specs.c.id == points.c.spec_id)
+    .join(targets, targets.c.id == points.c.target_id)
+    .where(
+        points.c.job_id == sa.bindparam("job"),
+        targets.c.device == sa.bindparam("device"),
+        specs.c.key.in_(sa.bindparam("keys", expanding=True)),
+    )
+)
+_BEAT = (
+    leases.update()
+    .where(leases.c.session == sa.bindparam("of_session"))
+    .values(beat=leases.c.beat + 1, expires_at=sa.bindparam("until"))
+)
 LEASED = _BATCH.add_columns(batches.c.key, leases.c.token, leases.c.beat).join(
     leases, leases.c.batch_id == batches.c.id
 )
@@ -238,8 +263,7 @@ def _message(connection: sa.Connection, batch: str, lease: str) -> sa.Row[Any]:
 
 def beat(connection: sa.Connection, session: str) -> None:
     """Renew all leases of a session."""
-    renewed = {"beat": leases.c.beat + 1, "expires_at": now() + timedelta(seconds=LEASE_S)}
-    connection.execute(leases.update().where(leases.c.session == session).values(renewed))
+    connection.execute(_BEAT, {"of_session": session, "until": now() + timedelta(seconds=LEASE_S)})
 
 
 def _standing(row: sa.Row[Any], current: tuple[bool, ...] = ()) -> Standing:
@@ -270,16 +294,9 @@ def _places(connection: sa.Connection, row: sa.Row[Any], wanted: Sequence[tuple[
     """Return the job's points of those specs and targets; raise InvalidSpec where one is none of this batch's device."""
     pairs = {(spec.key, target.key): (spec, target) for spec, target in wanted}
     found: Places = {}
-    columns = (points.c.id, points.c.number, points.c.batch_id, points.c.spec_id, points.c.target_id)
-    statement = (
-        sa.select(specs.c.key, targets.c.key, *columns, points.c.state == "open")
-        .select_from(points)
-        .join(specs, specs.c.id == points.c.spec_id)
-        .join(targets, targets.c.id == points.c.target_id)
-        .where(points.c.job_id == row.job_id, targets.c.device == row.device)
-    )
     for piece in pieces(sorted({spec for spec, _ in pairs})):
-        for spec, target, *place in connection.execute(statement.where(specs.c.key.in_(piece))):
+        asked = {"job": row.job_id, "device": row.device, "keys": piece}
+        for spec, target, *place in connection.execute(_PLACES, asked):
             found[spec, target] = _Place(*place)
     for key, (spec, target) in pairs.items():
         if key not in found:

@@ -198,6 +198,16 @@ def _known_artifacts(connection: sa.Connection, hashes: Sequence[str]) -> set[st
     return found
 
 
+# Of what every round that an agent sends asks; building a statement costs more than running it.
+_SWEEP = sa.select(sweeps.c.id).where(sweeps.c.key == sa.bindparam("sweep"))
+_PROCESS = sa.select(processes.c.id).where(
+    processes.c.sweep_id == sa.bindparam("sweep_id"), processes.c.name == sa.bindparam("name")
+)
+_OF_ROUNDS = sa.select(runs.c.process_id, runs.c.spec_id, runs.c.target_id, runs.c.round).where(
+    runs.c.process_id == sa.bindparam("process"), runs.c.round.in_(sa.bindparam("rounds", expanding=True))
+)
+
+
 def run_of(row: sa.RowMapping) -> Run:
     """Return the run of a row of RUN."""
     return Run(
@@ -252,14 +262,13 @@ def _stored(connection: sa.Connection, ids: set[int], rounds: Sequence[int]) -> 
     """Return which runs of those processes and rounds are stored."""
     found: set[tuple[int, int, int, int]] = set()
     for process, batch in product(ids, batches(rounds)):
-        statement = sa.select(runs.c.process_id, runs.c.spec_id, runs.c.target_id, runs.c.round)
-        rows = connection.execute(statement.where(runs.c.process_id == process, runs.c.round.in_(batch)))
+        rows = connection.execute(_OF_ROUNDS, {"process": process, "rounds": batch})
         found.update((row[0], row[1], row[2], row[3]) for row in rows)
     return found
 
 
 def _sweep_id(connection: sa.Connection, sweep: str) -> int:
-    found = connection.execute(sa.select(sweeps.c.id).where(sweeps.c.key == sweep)).scalar_one_or_none()
+    found = connection.execute(_SWEEP, {"sweep": sweep}).scalar_one_or_none()
     if found is None:
         raise InvalidSpec(f"no sweep {sweep!r}: start it first (start_sweep)")
     return int(found)
@@ -271,8 +280,7 @@ def _process_ids(connection: sa.Connection, put: Sequence[Run]) -> dict[tuple[st
     of_sweep = {sweep: _sweep_id(connection, sweep) for sweep in dict.fromkeys(run.sweep for run in put)}
     for sweep, process in dict.fromkeys((run.sweep, run.process) for run in put):
         row = {"sweep_id": of_sweep[sweep], "name": process}
-        known = sa.select(processes.c.id).where(*(processes.c[name] == value for name, value in row.items()))
-        found = connection.execute(known).scalar_one_or_none()
+        found = connection.execute(_PROCESS, row).scalar_one_or_none()
         if found is None:
             found = connection.execute(processes.insert().values(**row).returning(processes.c.id)).scalar_one()
         ids[sweep, process] = found
