@@ -1,3 +1,3 @@
-"""Fixtures that every test may use; the PostgreSQL server starts only where a test asks for it."""
+"""Fixtures that every test may use; the PostgreSQL server and the adb server start only where a test asks for them."""
 
-pytest_plugins = ["tests.postgres"]
+pytest_plugins = ["tests.postgres", "tests.adb"]

@@ -77,22 +77,18 @@ def find(serial: str) -> Phone:
         return Phone(matches[0], name)
     if own:
         raise DeviceUnusable(f"{name}: {remedies.of_state(own[0])}")
-    raise DeviceUnusable(remedies.absent(name, [_described(one) for one in found]))
-
-
-def _described(transport: client.Transport) -> str:
-    state = "" if transport.state == "device" else f" {transport.state.partition(';')[0].partition('(')[0].strip()}"
-    return f"{transport.serial}{state}"
+    unknown = [f"{one.serial}: {remedies.of_state(one)}" for one in found if one.network and one.state != "device"]
+    raise DeviceUnusable(remedies.absent(name, [one.serial for one in found if one.state == "device"], unknown))
 
 
 def _probe(transport: client.Transport) -> Seen:
     """Return what a transport's phone says; never raises."""
     why = remedies.of_state(transport)
-    known: dict[str, Scalar] = {"device_model": transport.model.replace("_", " ")} if transport.model else {}
+    known: dict[str, Scalar] = {"device_model": " ".join(transport.model.split("_")).strip()} if transport.model else {}
     if why:
         return Seen(transport, transport.serial, known, why=why)
     try:
-        parts = texts.sections(Phone(transport, transport.serial).ask(texts.script(texts.ALL), PROBE_S))
+        parts = texts.sections(Phone(transport, transport.serial, exact=True).ask(texts.script(texts.ALL), PROBE_S))
     except (DeviceUnusable, BackendMissing) as error:
         return Seen(transport, transport.serial, known, why=str(error))
     said = texts.properties(parts.get("getprop", ""))

@@ -240,7 +240,7 @@ def _keep(phone: Phone, wanted: Content, stage: str) -> None:
 
 
 def _full(phone: Phone, wanted: Content, free: int | None) -> str:
-    room = "" if free is None else f" ({free / 2**20:.0f} MiB)"
+    room = "" if free is None or free > wanted.size + SPARE_BYTES else f" ({free / 2**20:.0f} MiB)"
     serial = phone.name.partition(":")[2] or phone.name
     return (
         f"{phone.name} has too little room{room} for {wanted.name} of {wanted.size / 2**20:.1f} MiB: free some, or remove "

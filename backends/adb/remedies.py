@@ -57,8 +57,10 @@ def second_way(serial: str, first: str) -> str:
     return f"the same phone as by {first}, which is used: nothing to do, or 'adb disconnect {serial}'"
 
 
-def absent(which: str, others: list[str]) -> str:
-    """Return what is said of a phone that is not attached."""
+def absent(which: str, others: list[str], unknown: list[str]) -> str:
+    """Return what is said of a phone that is not attached, unless it is one that cannot be asked."""
+    if unknown:
+        return f"{which} is not attached, or it is one that cannot be asked: {'; '.join(unknown)}"
     there = f"attached: {', '.join(others)}" if others else "no phone is attached"
     return f"{which} is not attached ({there}): plug it in, switch on USB debugging, and see 'edgelut devices'"
 

@@ -42,9 +42,11 @@ class Phone:
     is now: adb's own exit code is 0 or 255 then, and is never believed. The shell's own is printed behind a marker.
     """
 
-    def __init__(self, transport: client.Transport, name: str) -> None:
+    def __init__(self, transport: client.Transport, name: str, *, exact: bool = False) -> None:
+        """Take a transport; `exact` tells it from another of the same serial, but does not outlive it."""
         self.transport, self.name = transport, name
         self.serial = transport.serial
+        self._which = ["-t", transport.number] if exact and transport.number else ["-s", transport.serial]
 
     def shell(self, script: str, timeout_s: float) -> Answer:
         """Run a script in the phone's sh; raise TimeoutError or DeviceUnusable."""
@@ -78,16 +80,16 @@ class Phone:
                 raise DeviceUnusable(remedies.broke_off(self.name, why)) from error
             raise TimeoutError(f"{argv[0]} did not end within {timeout_s:g} s on {self.name}") from error
         if answer.code:
-            raise OSError(answer.code, f"{argv[0]} failed on {self.name}: {answer.said}")
+            raise OSError(f"{argv[0]} failed on {self.name} (exit {answer.code}): {answer.said}")
         return answer.out
 
     def adb(self, args: list[str], timeout_s: float) -> client.Done:
         """Run an adb command of this transport; raise TimeoutError."""
-        return client.run([*self._which(), *args], timeout_s)
+        return client.run([*self._which, *args], timeout_s)
 
     def argv(self, script: str) -> list[str]:
         """Return the local command that runs a script with its input, output and errors apart and raw."""
-        return [client.path(), *self._which(), "shell", "-T", script]
+        return [client.path(), *self._which, "shell", "-T", script]
 
     def state(self) -> str:
         """Return why the transport runs no commands just now; empty where it does."""
@@ -104,9 +106,6 @@ class Phone:
     def start(self, argv: Sequence[str], env: Mapping[str, str] | None) -> ShellProcess:
         """Start a program that speaks in lines; raise DeviceUnusable."""
         return ShellProcess(self, argv, env or {})
-
-    def _which(self) -> list[str]:
-        return ["-s", self.serial]
 
 
 class ShellProcess(LineProcess):
@@ -144,7 +143,10 @@ class ShellProcess(LineProcess):
 
     def read(self, timeout_s: float) -> str:
         """Return the next line; raise TimeoutError, OSError where the program ended, DeviceUnusable where the phone went away."""
-        line = super().read(timeout_s)
+        try:
+            line = super().read(timeout_s)
+        except TimeoutError as error:
+            raise TimeoutError(f"{self._program} did not answer within {timeout_s:g} s on {self._phone.name}") from error
         if f"{self._mark} ended" not in line:
             return line
         self._take_code(line)
