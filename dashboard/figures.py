@@ -1,0 +1,49 @@
+"""Charts on a page: with a label for who cannot see them, and a button that saves the image."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from nicegui import ui
+
+from .layout import button, text
+
+
+class Figure:
+    """A chart with its title and its button. `update` shows another option in its place."""
+
+    def __init__(
+        self,
+        title: str,
+        option: dict[str, Any],
+        *,
+        gist: str,
+        file: str,
+        height: int = 360,
+        on_click: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self._file = file
+        with ui.element("figure").style("margin: 0"):
+            with ui.element("div").classes("el-spread"):
+                self._title = text(title, "h3")
+                self._button = button("Save image")
+                self._button.props(f'aria-label="Save image: {title}"')
+            self.chart = ui.echart(option, on_point_click=on_click).classes("el-chart").style(f"height: {height}px")
+            self.chart.props("role=img")
+            self._gist = text("", "figcaption").classes("el-soft el-small")
+        self._button.on("click", js_handler=f"() => edgelut.saveImage({self.chart.id}, {json.dumps(file)})")
+        self.say(gist)
+
+    def say(self, gist: str) -> None:
+        """Set what the chart says in words."""
+        self._gist.set_text(gist)
+        self.chart.props(f"aria-label={json.dumps(gist)}")
+
+    def update(self, option: dict[str, Any], gist: str) -> None:
+        """Show another option."""
+        self.chart.options.clear()
+        self.chart.options.update(option)
+        self.chart.update()
+        self.say(gist)

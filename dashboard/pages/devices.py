@@ -1,0 +1,176 @@
+"""Devices: what state each is in, when it was last heard of, what waits for it, and what the table covers of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from nicegui import ui
+
+from dashboard.address import link
+from dashboard.layout import Page, View, card, facts, text
+from edgelut.coverage import Coverage
+from edgelut.jobs import FleetDevice
+from edgelut.render import short
+from edgelut.types import Target
+
+STATES = {
+    "idle": ("●", "good", "idle"),
+    "measuring": ("▶", "good", "measuring"),
+    "unusable": ("✖", "bad", "unusable"),
+    "away": ("○", "warn", "away"),
+    "": ("–", "", "no agent: rows only"),
+}
+COUNTED_EVERY_S = 10.0
+
+
+class Fleet(msgspec.Struct, frozen=True):
+    """The answer of GET /fleet."""
+
+    devices: list[FleetDevice]
+
+
+class Covered(msgspec.Struct, frozen=True):
+    """The answer of GET /coverage."""
+
+    coverage: list[Coverage]
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What the table has of one target."""
+
+    target: Target
+    rows: int
+    doubtful: int
+    kinds: tuple[tuple[str, int, int], ...]  # kind of block, rows, of them in doubt
+    estimated: int
+    newest_at: datetime
+
+
+async def build(view: View) -> None:
+    """Show every device of the fleet and of the table, and keep it so."""
+    fleet, covered = Fleet([]), Covered([])
+    cards = ui.element("div").classes("el-cards").props('aria-live="off"')
+
+    def draw() -> None:
+        cards.clear()
+        with cards:
+            names = sorted({one.info.name for one in fleet.devices} | {one.target.device for one in covered.coverage})
+            if not names:
+                with card("No device yet"):
+                    text(
+                        "Measure here with 'edgelut profile efficientformer-l1', or start 'edgelut agent' where a device is."
+                    )
+            known = {one.info.name: one for one in fleet.devices}
+            for name in names:
+                device(name, known.get(name), shares(covered.coverage, name))
+
+    async def fleet_told(value: Fleet) -> None:
+        nonlocal fleet
+        fleet = value
+        draw()
+
+    async def covered_told(value: Covered) -> None:
+        nonlocal covered
+        covered = value
+        draw()
+
+    fleet = await view.calls.get(Fleet, "/fleet")
+    covered = await view.calls.get(Covered, "/coverage", fresh_s=COUNTED_EVERY_S)
+    draw()
+    view.watch(Fleet, "/fleet", fleet_told)
+    view.watch(Covered, "/coverage", covered_told, every_s=COUNTED_EVERY_S)
+
+
+def shares(coverage: Sequence[Coverage], device: str) -> list[Share]:
+    """Return what the table has of a device, target by target, the one with most rows first."""
+    by_target: dict[Target, list[Coverage]] = {}
+    for one in coverage:
+        if one.target.device == device:
+            by_target.setdefault(one.target, []).append(one)
+    found = []
+    for target, parts in by_target.items():
+        kinds: dict[str, tuple[int, int]] = {}
+        for part in parts:
+            rows, doubtful = kinds.get(part.block, (0, 0))
+            kinds[part.block] = (rows + part.rows, doubtful + part.doubtful)
+        found.append(
+            Share(
+                target,
+                sum(part.rows for part in parts),
+                sum(part.doubtful for part in parts),
+                tuple((kind, *counts) for kind, counts in sorted(kinds.items())),
+                sum(part.rows for part in parts if part.kind != "measured"),
+                max(part.newest_at for part in parts),
+            )
+        )
+    return sorted(found, key=lambda share: (-share.rows, str(share.target)))
+
+
+def device(name: str, known: FleetDevice | None, covered: Sequence[Share]) -> None:
+    """Show one device."""
+    symbol, tone, word = STATES[known.state if known is not None else ""]
+    with card(), ui.element("div").props("data-device").style("display: contents"):
+        with ui.element("div").classes("el-spread"):
+            with ui.element("h2").style("margin: 0"):
+                ui.link(name, link("/table", device=name)) if covered else text(name)
+            with ui.element("span").classes(f"el-chip {tone}"):
+                text(f"{symbol} {word}")
+        if known is not None:
+            told(known)
+        for share in covered:
+            covering(share)
+        if not covered:
+            text("No rows in the table yet.", "p").classes("el-soft")
+
+
+def told(known: FleetDevice) -> None:
+    """Show what an agent says of a device."""
+    pairs = {"agent": f"{known.agent}, heard of {ago(known.seen_at)}"}
+    if known.waiting:
+        pairs["queue"] = f"{known.waiting:,} points wait"
+    if not known.info.usable and known.info.reason:
+        pairs["why"] = known.info.reason
+    for fact in ("device_model", "cpu_model", "cpu", "os", "soc"):
+        if fact in known.info.facts:
+            pairs[fact.replace("_", " ")] = str(known.info.facts[fact])
+    pairs["runtimes"] = ", ".join(runtime.name for runtime in known.info.runtimes) or "none"
+    facts(pairs)
+    if known.job:
+        ui.link(f"measuring for job {known.job}", f"/jobs/{known.job}")
+
+
+def covering(share: Share) -> None:
+    """Show what the table has of one target."""
+    target = share.target
+    with ui.element("div").style("margin-top: 10px"):
+        with ui.element("div").classes("el-spread"):
+            ui.link(short(target).removeprefix(target.device).strip(), link("/table", **target.as_json())).style(
+                "font-weight: 600"
+            )
+            doubt = f", {share.doubtful / share.rows:.0%} in doubt" if share.doubtful else ", none in doubt"
+            text(f"{share.rows:,} rows{doubt}, newest {ago(share.newest_at)}").classes("el-soft el-small")
+        with ui.element("div").classes("el-scroll"), ui.element("table").classes("el-plain"), ui.element("tbody"):
+            for kind, rows, doubtful in share.kinds:
+                with ui.element("tr"):
+                    text(kind, "td")
+                    text(f"{rows:,}", "td").classes("num")
+                    text(f"{doubtful:,} ?" if doubtful else "", "td").classes("num").props(
+                        f'title="{doubtful} in doubt"'
+                    )
+
+
+def ago(moment: datetime) -> str:
+    """Return how long ago a moment was, in the largest fitting unit."""
+    seconds = max(0.0, (datetime.now(UTC) - moment).total_seconds())
+    for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):
+        if seconds >= size:
+            number = int(seconds // size)
+            return f"{number} {name}{'s' if number > 1 else ''} ago"
+    return "just now"
+
+
+PAGES = (Page("/", "Devices", build, nav=0),)
