@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from .cores import usable_cores
 from .faults import Faults
 from .userland import Userland
 
 LITTLE_KHZ, BIG_KHZ = 1_800_000, 2_400_000
 LOWEST_KHZ, CAPPED_KHZ = 600_000, 1_200_000
-MOST_CORES = 8
 ROOM_C, WARM_C, HOT_C = (
     27.0,
     30.0,
@@ -81,7 +80,7 @@ class Body:
     faults: Faults
     serial: str
     busy_s: Callable[[], float]  # processor time that commands have used since the phone began
-    cores: tuple[int, ...] = field(default_factory=lambda: _cores())
+    cores: tuple[int, ...] = field(default_factory=usable_cores)
     warm_c: float = WARM_C
     times_hot: int = 0
     _was_hot: bool = False
@@ -214,11 +213,6 @@ class Body:
                 self.userland.write(f"{top}/cpu{core}/topology/core_id", f"{core}\n")
                 self.userland.write(f"{top}/cpu{core}/topology/physical_package_id", f"{cluster}\n")
                 self.userland.write(f"{top}/cpu{core}/topology/core_siblings_list", f"{_ranges(some)}\n")
-
-
-def _cores() -> tuple[int, ...]:
-    """Return the cores that commands may be held on: this machine's, so that a mask that the phone tells can be set."""
-    return tuple(sorted(os.sched_getaffinity(0))[:MOST_CORES])
 
 
 def _ranges(cores: tuple[int, ...]) -> str:

@@ -50,7 +50,7 @@ class HostUserland(Userland):
             self._keeper = Keeper(remove)
             await self._keeper.hold_groups()
 
-    def _show(self) -> list[str]:
+    def _show(self) -> list[tuple[str, str]]:
         """Prepare the places of this machine's top folders; return those to mount."""
         folders = []
         for top in sorted(Path("/").iterdir()):
@@ -61,7 +61,7 @@ class HostUserland(Userland):
                 place.symlink_to(top.readlink())
             elif top.is_dir() and os.access(top, os.X_OK):
                 place.mkdir(exist_ok=True)
-                folders.append(str(top))
+                folders.append((str(top), str(top)))
         return folders
 
     def argv(self, command: str) -> list[str]:

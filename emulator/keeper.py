@@ -13,6 +13,16 @@ from pathlib import Path
 from edgelut.errors import DeviceUnusable
 
 START_S, STOP_S = 20.0, 15.0
+PACKAGES = {
+    "unshare": "util-linux",
+    "nsenter": "util-linux",
+    "chroot": "coreutils",
+    "qemu-aarch64": "qemu-user",
+    "gcc": "gcc libc6-dev",
+    "ldd": "libc-bin",
+    "apt-get": "apt",
+    "dpkg-deb": "dpkg",
+}
 
 # Runs its arguments with the emulator's pipe as their input; the pipe ends when the emulator does, however it does.
 _REMOVE_AFTER = """
@@ -20,25 +30,30 @@ _REMOVE_AFTER = """
 if [ -n "$PHONE_FOLDER" ]; then chmod -R u+rwX "$PHONE_FOLDER"; rm -rf -- "$PHONE_FOLDER"; fi
 """
 
-# Arguments: the root folder, a file to show as /proc/cpuinfo or nothing, and the folders of the machine to show. `cat` is the
-# first process of the namespace: with it everything in there ends, and with the last process the mounts do.
+# Arguments: the root folder, a file to show as /proc/cpuinfo or nothing, a line for binfmt_misc or nothing, and pairs of a file or
+# folder of the machine and where the phone has it. `cat` is the first process of the namespace: with it everything in there
+# ends, and with the last process the mounts do.
 _SETUP = """
 set -e
 read -r pid rest < /proc/self/stat
-root=$1 cpuinfo=$2
-shift 2
-for top in "$@"; do
-    mount --rbind "$top" "$root$top"
-    options=$(findmnt -rno VFS-OPTIONS -T "$root$top" | sed 's/^rw/ro/')
-    mount -o "remount,bind,$options" "$root$top" 2>/dev/null || true
+root=$1 cpuinfo=$2 program=$3
+shift 3
+while [ $# -gt 1 ]; do
+    mount --rbind "$1" "$root$2"
+    options=$(findmnt -rno VFS-OPTIONS -T "$root$2" | sed 's/^rw/ro/')
+    mount -o "remount,bind,$options" "$root$2" 2>/dev/null || true
+    shift 2
 done
 for node in null zero full random urandom tty; do
-    : > "$root/dev/$node"
+    test -e "$root/dev/$node" || : > "$root/dev/$node"
     mount --bind "/dev/$node" "$root/dev/$node"
 done
 mount -t proc proc "$root/proc" 2>/dev/null || mount --rbind /proc "$root/proc"
 if [ -n "$cpuinfo" ]; then mount --bind "$cpuinfo" "$root/proc/cpuinfo"; fi
-SETUP_MORE
+if [ -n "$program" ]; then
+    mount -t binfmt_misc binfmt_misc "$root/.host/binfmt" || { echo "linux 6.7 or newer is needed for binfmt_misc" >&2; exit 1; }
+    printf '%s' "$program" > "$root/.host/binfmt/register"
+fi
 echo "ready $pid"
 exec cat >/dev/null
 """
@@ -66,12 +81,15 @@ class Keeper:
         self.pid = 0  # of the first process of the namespaces, as this machine counts
 
     async def hold_namespaces(
-        self, root: Path, show: Sequence[str], cpuinfo: Path | None = None, more: str = ""
+        self, root: Path, show: Sequence[tuple[str, str]], cpuinfo: Path | None = None, program: str = ""
     ) -> None:
-        """Make user, mount and process namespaces around a root folder; raise DeviceUnusable where that is not allowed."""
+        """Make user, mount and process namespaces around a root folder; raise DeviceUnusable where that is not allowed.
+
+        `show` has pairs of what this machine has and where the phone has it; `program` is how the kernel starts foreign programs.
+        """
         unshare = [tool("unshare"), "--user", "--map-root-user", "--mount", "--pid", "--fork"]
-        setup = _SETUP.replace("SETUP_MORE", more)
-        await self._start([*unshare, "/bin/sh", "-c", setup, "phone", str(root), str(cpuinfo or ""), *show])
+        pairs = [path for pair in show for path in pair]
+        await self._start([*unshare, "/bin/sh", "-c", _SETUP, "phone", str(root), str(cpuinfo or ""), program, *pairs])
 
     async def hold_groups(self) -> None:
         """Hold process groups."""
@@ -127,6 +145,5 @@ def tool(name: str) -> str:
     """Return where a program of this machine lies; raise DeviceUnusable, with what to install."""
     found = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/local/sbin:/usr/sbin:/sbin")
     if found is None:
-        packages = {"unshare": "util-linux", "nsenter": "util-linux", "findmnt": "util-linux", "chroot": "coreutils"}
-        raise DeviceUnusable(f"an emulated phone needs {name}: apt-get install {packages.get(name, name)}")
+        raise DeviceUnusable(f"an emulated phone needs {name}: apt-get install {PACKAGES.get(name, name)}")
     return found
