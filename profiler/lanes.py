@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from edgelut.errors import EdgelutError
-from edgelut.types import Params, Scalar, digest
+from edgelut.types import Params, Run, Scalar, digest
 
 from .errors import WorkerDied
 from .worker import Worker
@@ -22,11 +22,17 @@ class Lane:
 
     worker: Worker
     facts: Params = field(default_factory=Params)
+    learned: bool = False  # the facts are here
 
     @property
     def conditions(self) -> str:
         """The hash of the facts that must be equal in runs that are pooled."""
         return digest({name: value for name, value in self.facts.items() if not name.startswith("observed_")})
+
+    def covers(self, run: Run) -> bool:
+        """Say whether a run was made under the same conditions, as far as they are the lane's: its session may have added some."""
+        theirs = run.conditions
+        return all(theirs.get(name) == value for name, value in self.facts.items() if not name.startswith("observed_"))
 
 
 class Lanes:
@@ -57,6 +63,8 @@ class Lanes:
             raise self._failed[key]
         while True:
             lane = self._lanes[key]
+            if lane.learned:
+                return lane
             try:
                 facts: dict[str, Scalar] = lane.worker.receive("facts")
             except WorkerDied as error:
@@ -64,7 +72,7 @@ class Lanes:
                 lane.worker.close()
                 self._launch(key)
             else:
-                lane.facts = Params(facts)
+                lane.facts, lane.learned = Params(facts), True
                 return lane
 
     def restart(self, key: Key) -> Lane:

@@ -23,19 +23,25 @@ OWN = ("runtime_version", "env_")  # facts of what is measured: names that start
 UNUSUAL = 0.10  # a machine that is further from its nominal speed makes rows doubtful
 
 
-def reference_spec(facts: Mapping[str, Scalar], clock: Clock) -> BlockSpec:
-    """Return the spec that a machine's nominal reference is kept under."""
+def reference_spec(facts: Mapping[str, Scalar], clock: Clock, kernels: int | str = VERSION) -> BlockSpec:
+    """Return the spec that a machine's nominal reference is kept under; `kernels` is which they are."""
     machine = {name: value for name, value in facts.items() if not name.startswith(("observed_", *OWN))}
     return BlockSpec(
-        REFERENCE, 1, 1, 1, params=Params({"machine": digest(machine), "clock": clock, "version": VERSION})
+        REFERENCE, 1, 1, 1, params=Params({"machine": digest(machine), "clock": clock, "version": kernels})
     )
 
 
 def nominal_ns(
-    store: RunStore, facts: Mapping[str, Scalar], device: str, clock: Clock, measured: Sequence[float], sweep: str
+    store: RunStore,
+    facts: Mapping[str, Scalar],
+    device: str,
+    clock: Clock,
+    measured: Sequence[float],
+    sweep: str,
+    kernels: int | str = VERSION,
 ) -> float:
     """Return the nominal time; where the machine has none yet, what was measured now becomes it."""
-    spec, own = reference_spec(facts, clock), Target(device, REFERENCE)
+    spec, own = reference_spec(facts, clock, kernels), Target(device, REFERENCE)
     found = store.find_many((spec,), own)[0]
     if found is None:
         values = np.asarray(measured)

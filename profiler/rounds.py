@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from backends.base import Timing
-from edgelut.errors import DeviceBusy, EdgelutError
+from edgelut.errors import DeviceBusy, DeviceUnusable, EdgelutError
 from edgelut.plan import Point
-from edgelut.types import BlockSpec, Clock, Entry, Params, Run, Scalar, Target, digest
+from edgelut.types import BlockSpec, Clock, Entry, Run, Target
 
 from .artifacts import Stored
 from .errors import WorkerDied
 from .hosting import is_hosted
 from .lanes import Key, Lanes
-from .nominal import at_nominal, nominal_ns
+from .nominal import nominal_ns
 from .observer import Progress
 from .pace import Pace
-from .stats import Floats, calls_ns, clock_of, half_width, is_done, summarise
-from .timing import Opened, ReferenceTime
+from .reference import VERSION
+from .rows import Row, timeout_s
+from .stats import Summary, clock_of_run, summarise
+from .timing import Burst, Opened, ReferenceTime
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 TASKS = "profiler.timing"
 SETTLE_S = 120.0
+OPEN_S = 120.0
 
 
 def start_lanes(context: SweepContext, points: Iterable[Point]) -> Lanes:
@@ -44,63 +47,62 @@ def start_lanes(context: SweepContext, points: Iterable[Point]) -> Lanes:
     return lanes
 
 
-@dataclass(slots=True)
-class _Row:
-    """One point being measured."""
-
-    number: int
-    point: Point
-    stored: Stored
-    opened: Opened | None = None
-    inner: int = 1
-    runs: list[Run] = field(default_factory=list)
-    pending: Run | None = None
-
-    @property
-    def lane(self) -> Key:
-        return self.point.target.device, self.point.target.runtime
-
-    @property
-    def rounds(self) -> list[Floats]:
-        clock = clock_of(self.point.target.threads)
-        return [calls_ns(run, clock) for run in self.runs]
-
-
 class Group:
-    """Measures points that are held open together."""
+    """Measures points that are held open together.
+
+    Obligations: what is stored or told is, under the context's lock; what is not done when it raises is closed all the same.
+    """
 
     def __init__(self, context: SweepContext, stored: dict[Point, Stored], lanes: Lanes | None = None) -> None:
         """`lanes` are those that were started already; they are closed with the group."""
         self._context = context
         self._policy = context.policy
-        self._rows = [_Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
-        self._live: list[_Row] = []
+        self._rows = [Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
+        self._live: list[Row] = []
         self._lanes = lanes or start_lanes(context, stored)
         self._earlier: list[Run] = []  # of this sweep, stored before it was cut off
         self._ledger = context.ledger
         self._pace = Pace(lambda: Worker(TASKS, keep=context.keep))
-        self._measured: list[_Row] = []  # done, but not yet told: see _is_ready
+        self._measured: list[Row] = []  # done, but not yet told: see _is_ready
 
     def measure(self) -> None:
         """Measure until every row is done or failed."""
         try:
-            self._open_lanes()
+            self.prepare()
+            self._measure()
+        finally:
+            self.close()
+
+    def prepare(self) -> None:
+        """Wait for the workers, and open all that is to be measured."""
+        self._open_lanes()
+        with self._context.lock:
             self._drop_known()
             self._resume()
-            for row in list(self._live):
-                self._attempt(row, self._open)
+        for row in list(self._live):
+            self._attempt(row, self._open)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pace.close()
+        self._lanes.close()
+
+    def _measure(self) -> None:
+        self._close_done()
+        round_ = max((len(row.runs) for row in self._live), default=0)
+        while self._live:
+            started = time.perf_counter()
+            done = self._rounds(round_)
+            round_ += done
             self._close_done()
-            round_ = max((len(row.runs) for row in self._live), default=0)
-            while self._live:
-                started = time.perf_counter()
-                self._round(round_)
-                round_ += 1
-                self._close_done()
-                self._pause(time.perf_counter() - started)
-                self._report(round_, time.perf_counter() - started)
-        finally:
-            self._pace.close()
-            self._lanes.close()
+            self._pause(time.perf_counter() - started)
+            if done:
+                self._report(round_, (time.perf_counter() - started) / done)
+
+    def _rounds(self, round_: int) -> int:
+        """Measure and store one round or several, the first of that number; return how many were kept."""
+        self._round(round_)
+        return 1
 
     def _pause(self, round_s: float) -> None:
         """Spread the rounds of a short sweep: a machine that is slow for some seconds must not be slow for all of it."""
@@ -109,10 +111,13 @@ class Group:
 
     def _open_lanes(self) -> None:
         """Read what was measured before, and wait for the workers meanwhile; a lane that cannot start fails its rows."""
-        self._earlier = self._context.store.sweep_runs(self._context.id)
+        with self._context.lock:
+            self._earlier = self._context.store.sweep_runs(self._context.id)
         for key in dict.fromkeys(row.lane for row in self._rows):
             try:
                 self._lanes.learn(key)
+            except (DeviceBusy, DeviceUnusable):
+                raise
             except EdgelutError as error:
                 for row in [row for row in self._rows if row.lane == key]:
                     self._context.fail(row.point, error)
@@ -125,7 +130,7 @@ class Group:
         """Leave out rows that are in the table, stable, of the same artifact and under the same conditions."""
         if self._context.again:
             return
-        by_target: dict[Target, list[_Row]] = defaultdict(list)
+        by_target: dict[Target, list[Row]] = defaultdict(list)
         for row in self._live:
             by_target[row.point.target].append(row)
         for target, rows in by_target.items():
@@ -137,7 +142,7 @@ class Group:
                     self._context.result.known.append(entry)
                     self._context.observer.known(row.point, entry)
 
-    def _is_known(self, row: _Row, entry: Entry) -> bool:
+    def _is_known(self, row: Row, entry: Entry) -> bool:
         return (
             entry.latency.stable
             and not self._ledger.completes(row.point, entry)
@@ -156,30 +161,30 @@ class Group:
             row.runs = [
                 run
                 for run in runs[row.point.spec, row.point.target]
-                if digest(dict(run.conditions)) == lane.conditions and run.artifact_sha256 == row.stored.artifact.sha256
+                if lane.covers(run) and run.artifact_sha256 == row.stored.artifact.sha256
             ]
         rounds = sum(len(row.runs) for row in self._live)
         if rounds:
             self._context.observer.resumed(rounds)
 
-    def _open(self, row: _Row) -> None:
-        self._context.observer.step(in_round=False)
-        row.opened = self._lanes[row.lane].worker.call(
-            "open_session",
-            number=row.number,
-            path=str(row.stored.path),
-            target=row.point.target,
-            shapes=row.stored.shapes,
-        )
-        assert row.opened is not None
-        once = row.point.is_cold
-        row.inner = row.runs[0].inner if row.runs else 1 if once else self._policy.inner(row.opened.call_ns)
+    def _open(self, row: Row) -> None:
+        with self._context.lock:
+            self._context.observer.step(in_round=False)
+        row.take(self._opened(row), self._policy, self._lanes[row.lane])
 
-    def _attempt(self, row: _Row, step: object) -> None:
+    def _opened(self, row: Row, **more: object) -> Opened:
+        """Have a row's artifact opened."""
+        place = {"number": row.number, "path": str(row.stored.path)}
+        found: Opened = self._lanes[row.lane].worker.call(
+            "open_session", OPEN_S, **place, target=row.point.target, shapes=row.stored.shapes, **more
+        )
+        return found
+
+    def _attempt(self, row: Row, step: Callable[[Row], None]) -> None:
         """Do one step for a row; what it raises ends the row, not the sweep."""
         try:
-            step(row)  # type: ignore[operator]
-        except DeviceBusy:
+            step(row)
+        except (DeviceBusy, DeviceUnusable):
             raise
         except WorkerDied as error:
             self._context.fail(row.point, error)
@@ -189,7 +194,7 @@ class Group:
             self._context.fail(row.point, error)
             self._drop(row)
 
-    def _drop(self, row: _Row) -> None:
+    def _drop(self, row: Row) -> None:
         for rows in (self._live, self._measured):
             if row in rows:
                 rows.remove(row)
@@ -216,7 +221,7 @@ class Group:
         self._pace.now = None
         for key in sorted({row.lane for row in self._live}):
             self._outlive(key, self._settle)
-        items: list[_Row | Pace] = [*self._live, *([self._pace] if any(map(self._is_hosted, self._live)) else [])]
+        items: list[Row | Pace] = [*self._live, *([self._pace] if any(map(self._is_hosted, self._live)) else [])]
         for item in self._policy.order(items, round_):
             if isinstance(item, Pace):
                 item.time()
@@ -227,40 +232,19 @@ class Group:
     def _settle(self, key: Key) -> None:
         self._lanes[key].worker.call("settle", SETTLE_S + 5, device=key[0], timeout_s=SETTLE_S)
 
-    def _burst(self, row: _Row, round_: int) -> None:
-        assert row.opened is not None
+    def _burst(self, row: Row, round_: int) -> None:
         self._context.observer.step(in_round=True)
-        lane = self._lanes[row.lane]
-        started = datetime.now(UTC)
-        timing = self._time(row, row.opened.call_ns)
-        row.pending = Run(
-            spec=row.point.spec,
-            target=row.point.target,
-            sweep=self._context.id,
-            process=lane.worker.process,
-            round=round_,
-            wall_ns=timing.wall_ns,
-            cpu_ns=timing.cpu_ns,
-            inner=row.inner,
-            warmups=0 if row.point.is_cold else self._policy.warmups,
-            reference_ns=0.0,
-            started_at=started,
-            facts=lane.facts,
-            artifact_sha256=row.stored.artifact.sha256,
-            load_ns=row.opened.loaded.load_ns,
-            compile_ns=row.opened.loaded.compile_ns,
-            peak_memory_bytes=row.opened.peak_memory_bytes,
-        )
+        burst, started = row.burst(self._policy), datetime.now(UTC)
+        timing = self._time(row, burst)
+        row.pending = row.run(timing, burst, self._lanes[row.lane], self._context.id, round_, started)
 
-    def _time(self, row: _Row, call_ns: int) -> Timing:
-        worker, policy = self._lanes[row.lane].worker, self._policy
-        samples = policy.cold_samples if row.point.is_cold else policy.samples(call_ns, row.inner)
-        timeout_s = 60 + 50 * (samples * row.inner + policy.warmups) * call_ns / 1e9
-        if row.point.is_cold:
-            timing: Timing = worker.call("time_cold", timeout_s, number=row.number, samples=samples)
+    def _time(self, row: Row, burst: Burst) -> Timing:
+        worker, wait_s = self._lanes[row.lane].worker, timeout_s(row.call_ns, [burst])
+        if burst.cold:
+            timing: Timing = worker.call("time_cold", wait_s, number=row.number, samples=burst.samples)
             return timing
-        burst = {"warmups": policy.warmups, "samples": samples, "inner": row.inner}
-        timing = worker.call("time_session", timeout_s, number=row.number, **burst)
+        how = {"warmups": burst.warmups, "samples": burst.samples, "inner": burst.inner}
+        timing = worker.call("time_session", wait_s, number=row.number, **how)
         return timing
 
     def _store(self) -> None:
@@ -268,9 +252,10 @@ class Group:
         runs = []
         for row in self._live:
             if row.pending is not None:
-                row.pending = _with_reference(row.pending, self._pace.now if self._is_hosted(row) else None)
+                row.pending = with_reference(row.pending, self._pace.now if self._is_hosted(row) else None)
                 runs.append(row.pending)
-        self._context.store.put_runs(runs)
+        with self._context.lock:
+            self._context.store.put_runs(runs)
         for row in self._live:
             if row.pending is not None:
                 row.runs.append(row.pending)
@@ -278,82 +263,69 @@ class Group:
 
     def _close_done(self) -> None:
         """Turn rows whose interval is narrow enough into entries."""
-        for row in [row for row in self._live if row.runs and is_done(row.rounds, self._policy, row.point.is_cold)]:
+        for row in [row for row in self._live if row.runs and row.is_done(self._policy)]:
             self._close(row)
-        for row in [row for row in self._measured if self._is_ready(row)]:
-            self._measured.remove(row)
-            self._attempt(row, self._tell)
-        self._ledger.release()
+        with self._context.lock:
+            for row in [row for row in self._measured if self._is_ready(row)]:
+                self._measured.remove(row)
+                self._attempt(row, self._tell)
+            self._ledger.release()
 
-    def _close(self, row: _Row) -> None:
+    def _close(self, row: Row) -> None:
         self._measured.append(row)
         self._live.remove(row)
         self._outlive(row.lane, lambda key: self._lanes[key].worker.call("close_session", number=row.number))
 
-    def _is_ready(self, row: _Row) -> bool:
+    def _is_ready(self, row: Row) -> bool:
         """Say whether the machine's speed is known well enough to tell a row by it: a cold row is done long before that."""
         others = any(self._is_hosted(live) for live in self._live)
         return not self._is_hosted(row) or not others or len(self._pace.seen) >= self._policy.min_rounds
 
-    def _tell(self, row: _Row) -> None:
+    def _tell(self, row: Row) -> None:
         self._ledger.add(row.point, self._entry(row))
 
-    def _entry(self, row: _Row) -> Entry:
+    def _entry(self, row: Row) -> Entry:
         summary = summarise(row.runs, self._policy)
-        artifact, lane = row.stored.artifact, self._lanes[row.lane]
-        provenance: dict[str, Scalar] = {
-            "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sweep": self._context.id,
-            "conditions": lane.conditions,
-            "format": artifact.format,
-            "artifact_sha256": artifact.sha256,
-            "parity_error": artifact.parity_error,
-        }
-        latency = summary.latency
-        if summary.reference_ns:
-            factor = self._nominal(row, latency.clock) / summary.reference_ns
-            provenance |= {
-                "raw_p10_ns": latency.p10_ns,
-                "reference_ns": summary.reference_ns,
-                "reference_factor": factor,
-            }
-            latency = at_nominal(latency, factor)
         emulated = self._context.toolchains.runtime(row.point.target.runtime).emulated
-        return Entry(
-            row.point.spec, row.point.target, latency, "emulated" if emulated else "measured", Params(provenance)
-        )
+        return row.entry(summary, self._lanes[row.lane], self._context.id, self._nominal(row, summary), emulated)
 
-    def _nominal(self, row: _Row, clock: Clock) -> float:
-        lane, own = self._lanes[row.lane], [run.reference_ns for run in row.runs]
-        seen = [reference.cpu_ns if clock == "cpu" else reference.wall_ns for reference in self._pace.seen]
-        measured = max(own, seen, key=len)
-        return nominal_ns(self._context.store, lane.facts, row.point.target.device, clock, measured, self._context.id)
+    def _nominal(self, row: Row, summary: Summary) -> float:
+        """Return the nominal time of the reference beside a row; 0 where there was none."""
+        clock: Clock = summary.latency.clock
+        if not summary.reference_ns:
+            return 0.0
+        own, seen = [run.reference_ns for run in row.runs], [_on(one, clock) for one in self._references(row)]
+        lane, measured = self._lanes[row.lane], max(own, seen, key=len)
+        kernels = self._kernels(row)
+        device, store = row.point.target.device, self._context.store
+        return nominal_ns(store, lane.facts, device, clock, measured, self._context.id, kernels)
 
-    def _is_hosted(self, row: _Row) -> bool:
+    def _references(self, row: Row) -> Sequence[ReferenceTime]:
+        """Return the reference's times in all rounds, those included that a row was not in."""
+        return self._pace.seen
+
+    def _kernels(self, row: Row) -> int | str:
+        """Return which version of which reference kernels was timed beside a row."""
+        return VERSION
+
+    def _is_hosted(self, row: Row) -> bool:
         """Say whether a row's calls run on this machine's processor, whose speed the reference tells."""
         return is_hosted(row.point.target, self._context.toolchains)
 
     def _report(self, round_: int, seconds: float) -> None:
-        """Tell how far it is: rounds still needed are judged from each row's interval, which shrinks as 1/sqrt(rounds)."""
-        left = max((self._rounds_left(row) for row in self._live), default=0)
+        """Tell how far it is."""
+        left = max((row.rounds_left(self._policy) for row in self._live), default=0)
         share = 0.75  # rows end one after another: the last rounds are short
-        self._context.observer.progress(
-            Progress(len(self._rows) - len(self._live), len(self._rows), round_, seconds * left * share)
-        )
-
-    def _rounds_left(self, row: _Row) -> int:
-        have = len(row.runs)
-        if row.point.is_cold:
-            return max(1, self._policy.cold_rounds - have)
-        if have < 3:
-            return self._policy.min_rounds - have
-        needed = have * (half_width(row.rounds) / self._policy.half_width) ** 2
-        return max(1, round(min(max(needed, self._policy.min_rounds), self._policy.max_rounds) - have))
+        done = len(self._rows) - len(self._live)
+        with self._context.lock:
+            self._context.observer.progress(Progress(done, len(self._rows), round_, seconds * left * share))
 
 
-def _with_reference(run: Run, reference: ReferenceTime | None) -> Run:
+def with_reference(run: Run, reference: ReferenceTime | None) -> Run:
     """Return the run with its round's reference time, on the clock of its row."""
-    if reference is None:
-        return run
-    clock = clock_of(run.target.threads)
-    return replace(run, reference_ns=reference.cpu_ns if clock == "cpu" and run.cpu_ns else reference.wall_ns)
+    return run if reference is None else replace(run, reference_ns=_on(reference, clock_of_run(run)))
+
+
+def _on(reference: ReferenceTime, clock: Clock) -> float:
+    """Return a reference's time on a clock; 0 where it has none, and beside counts."""
+    return {"cpu": reference.cpu_ns, "wall": reference.wall_ns}.get(clock, 0.0)

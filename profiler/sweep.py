@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class SweepContext:
     points: Sequence[Point]
     toolchains: Toolchains
     keep: Sequence[int] = ()  # descriptors that every worker holds: the device's lock
+    lock: threading.RLock = field(default_factory=threading.RLock)  # of store, observer, ledger and result
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -56,10 +58,11 @@ class SweepContext:
     def fail(self, point: Point, error: EdgelutError) -> None:
         """Store why a point could not be measured, and go on."""
         failure = Failure(self.id, point.spec, point.target, f"{type(error).__name__}: {error}", datetime.now(UTC))
-        self.store.put_failure(failure)
-        self.ledger.drop(point)
-        self.result.failures.append(failure)
-        self.observer.failed(point, str(error))
+        with self.lock:
+            self.store.put_failure(failure)
+            self.ledger.drop(point)
+            self.result.failures.append(failure)
+            self.observer.failed(point, str(error))
 
 
 def run_sweep(
