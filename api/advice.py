@@ -7,11 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from db.store import SqlStore
+from edgelut import placement
 from edgelut.blocks import find_kind
 from edgelut.query import Query
 from edgelut.types import Entry, Params, Scalar
 
-from .problems import Problem
+from .problems import Problem, other_unit
 
 NEAREST = 5
 LOOKED_AT = 1000
@@ -19,13 +20,24 @@ LOOKED_AT = 1000
 
 def explain(store: SqlStore, query: Query) -> Problem:
     """Return the problem that says why nothing matches."""
-    return _empty(store) or _unknown(store, query) or _nearest(store, query)
+    return _empty(store) or _elsewhere(store, query) or _unknown(store, query) or _nearest(store, query)
 
 
 def _empty(store: SqlStore) -> Problem | None:
     if store.targets():
         return None
     return Problem("empty-table", "the table is empty; fill it with 'edgelut profile efficientformer-l1'")
+
+
+def _elsewhere(store: SqlStore, query: Query) -> Problem | None:
+    """Return the problem for rows that match, but did not run on the unit that is required."""
+    if query.require_unit is None:
+        return None
+    rows = store.search(replace(query, require_unit=None, limit=LOOKED_AT, cursor=None)).rows
+    if not rows:
+        return None
+    count = f"{len(rows)}{' or more' if len(rows) == LOOKED_AT else ''} matching rows"
+    return other_unit(placement.other_unit(count, [row.entry for row in rows], query.require_unit))
 
 
 def _unknown(store: SqlStore, query: Query) -> Problem | None:
@@ -97,6 +109,8 @@ def _relaxed(query: Query) -> Iterator[tuple[str, Scalar, Query]]:
         "unit",
         "runtime",
         "device",
+        "kind",
+        "measure",
         "block",
     ):
         asked = getattr(query, name)
@@ -118,6 +132,7 @@ def _value(entry: Entry, name: str) -> Scalar | None:
     if name.startswith("param."):
         return entry.spec.params.get(name.removeprefix("param."))
     own: dict[str, Scalar] = {"block": entry.spec.kind, "resolution": entry.spec.resolution, "batch": entry.spec.batch}
+    own |= {"kind": entry.kind, "measure": entry.latency.measure}
     if name in own:
         return own[name]
     value: Scalar = entry.spec.width_out if name == "width_out" else getattr(entry.target, name)

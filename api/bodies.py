@@ -12,10 +12,11 @@ from msgspec import Meta, Struct
 from edgelut.check import TableCheck
 from edgelut.coverage import Coverage
 from edgelut.errors import InvalidSpec
+from edgelut.figures import figures
 from edgelut.notation import MOST_BLOCKS
 from edgelut.quality import Quality
 from edgelut.query import BlockListing, Page, Row
-from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Params, Run, Target
+from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Measure, Params, Run, Target
 
 LIMIT = 10_000
 SMALL = 2**31 - 1  # what an integer column holds
@@ -71,7 +72,7 @@ class TargetIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LatencyIn(Struct, frozen=True, forbid_unknown_fields=True):
-    """What comparable runs say of one call, in nanoseconds; no doubts = stable."""
+    """What comparable runs say of one call, in nanoseconds (in instructions where that is the `clock`); no doubts = stable."""
 
     p10_ns: Nanoseconds
     p50_ns: Nanoseconds
@@ -112,12 +113,16 @@ class EntryIn(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class BatchRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """Many specs on one target: the table as it is, or as it was at a time, or when a mark was made."""
+    """Many specs on one target: the table as it is, or as it was at a time, or when a mark was made.
+
+    Where `require_unit` is given, a row that did not run on that compute unit alone is null.
+    """
 
     specs: Annotated[list[SpecIn], Meta(max_length=LIMIT)]
     target: TargetIn
     at: Moment | None = None
     mark: Word | None = None
+    require_unit: Name | None = None
 
 
 class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
@@ -130,13 +135,15 @@ class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class NetworkRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A network on a target: `network` is a name that GET /networks lists, or `blocks` are a line of blocks or their specs.
 
-    `align` divides out the drift of older sweeps against the target's newest one.
+    `align` divides out the drift of older sweeps against the target's newest one. Where `require_unit` is given, a row that did
+    not run on that compute unit alone refuses the sum.
     """
 
     target: TargetIn
     network: Word | None = None
     blocks: Line | Annotated[list[SpecIn], Meta(min_length=1, max_length=MOST_BLOCKS)] | None = None
     align: bool = False
+    require_unit: Name | None = None
 
 
 EntriesIn = Annotated[list[EntryIn], Meta(max_length=LIMIT)]
@@ -144,10 +151,20 @@ EntriesIn = Annotated[list[EntryIn], Meta(max_length=LIMIT)]
 
 class RowOut(Struct, frozen=True):
     """One row of the table. `latency_ms` is the headline, the 10th percentile; `kind` and `latency.doubts` say how far to
-    trust it."""
+    trust it.
+
+    Where `measure` is `instructions`, the row counts what an emulated processor executed in a call: `instructions` is the
+    headline, `latency_ms` is null, and the fields of `latency` whose names end in `_ns` hold instructions, but for `load_ns` and
+    `compile_ns`. `interval` bounds the headline at 95 %, in its unit. `ran_on` is the compute unit that calls really ran on:
+    `cpu`, `gpu`, `ne`, several joined by `+`, null where it is not known.
+    """
 
     id: int
-    latency_ms: float
+    latency_ms: float | None
+    instructions: float | None
+    measure: Measure
+    interval: tuple[float, float]
+    ran_on: str | None
     spec: BlockSpec
     target: Target
     latency: Latency
@@ -156,16 +173,24 @@ class RowOut(Struct, frozen=True):
 
 
 class PageOut(Struct, frozen=True):
-    """The rows that match; `next_cursor` goes into `cursor` for the next page and is null on the last."""
+    """The rows that match; `next_cursor` goes into `cursor` for the next page and is null on the last.
+
+    `left_out` counts, on the first page, the rows that match but for `require_unit`, up to 1000.
+    """
 
     entries: list[RowOut]
     next_cursor: str | None
+    left_out: int = 0
 
 
 class BatchOut(Struct, frozen=True):
-    """The row of each spec, in order; null where there is none."""
+    """The row of each spec, in order; null where there is none, or none that ran on the required unit alone.
+
+    `left_out` counts the latter.
+    """
 
     entries: list[Entry | None]
+    left_out: int = 0
 
 
 class HistoryOut(Struct, frozen=True):
@@ -181,7 +206,7 @@ class StoredOut(Struct, frozen=True):
 
 
 class RunSummary(Struct, frozen=True):
-    """One process's round of timings, without its samples."""
+    """One process's round of timings, without its samples; `measure` says what those are, ns or instructions."""
 
     id: int
     sweep: str
@@ -191,6 +216,7 @@ class RunSummary(Struct, frozen=True):
     inner: int
     warmups: int
     started_at: datetime
+    measure: Measure
 
 
 class RunsOut(Struct, frozen=True):
@@ -291,12 +317,25 @@ class IndexOut(Struct, frozen=True):
 def row_out(row: Row) -> RowOut:
     """Return a row as it is answered."""
     entry = row.entry
-    return RowOut(row.id, entry.latency.ms, entry.spec, entry.target, entry.latency, entry.kind, entry.provenance)
+    told = figures(entry)
+    return RowOut(
+        row.id,
+        told.latency_ms,
+        told.instructions,
+        told.measure,
+        told.interval,
+        told.ran_on,
+        entry.spec,
+        entry.target,
+        entry.latency,
+        entry.kind,
+        entry.provenance,
+    )
 
 
 def page_out(page: Page) -> PageOut:
     """Return a page as it is answered."""
-    return PageOut([row_out(row) for row in page.rows], page.next_cursor)
+    return PageOut([row_out(row) for row in page.rows], page.next_cursor, page.left_out)
 
 
 def target_out(target: Target, quality: Quality | None) -> TargetOut:
@@ -312,7 +351,9 @@ def runs_out(runs: Sequence[tuple[int, Run]]) -> RunsOut:
 def run_summary(id_: int, run: Run) -> RunSummary:
     """Return a run as it is listed."""
     samples = len(run.wall_ns)
-    return RunSummary(id_, run.sweep, run.process, run.round, samples, run.inner, run.warmups, run.started_at)
+    return RunSummary(
+        id_, run.sweep, run.process, run.round, samples, run.inner, run.warmups, run.started_at, run.measure
+    )
 
 
 def _check_key(what: str, given: str | None, key: str) -> None:

@@ -18,7 +18,7 @@ from edgelut.efficientformer import CONFIGS, network
 from edgelut.jobs import Claim, Job, Mark, NewToken, Pulse, Standing, TokenInfo, Welcome
 from edgelut.notation import format_blocks
 from edgelut.quality import NetworkLatency, PartLatency, Quality
-from edgelut.query import BlockListing
+from edgelut.query import BlockListing, Row
 from edgelut.types import Entry, Latency, Params, Run, Target
 
 from . import bodies, job_bodies
@@ -156,7 +156,8 @@ def _refusal(names: list[str]) -> dict[str, Any]:
 
 PROBLEM: dict[str, Any] = {
     "title": "Problem",
-    "description": "A refusal (RFC 9457). `known` lists what there is, `nearest` the nearest values that have rows, "
+    "description": "A refusal (RFC 9457). `known` lists what there is (of `other-unit`: the units that rows ran on), "
+    "`nearest` the nearest values that have rows, "
     "`missing` the rows that a sum lacks, `commands` what measures them.",
     "type": "object",
     "properties": {
@@ -189,6 +190,7 @@ DETAILS = {
     "empty-table": "the table is empty; fill it with 'edgelut profile'",
     "incomplete-network": "efficientformer-l1 on host/onnxruntime-cpu/fp32/1/cpu: the table lacks 1 of 14 rows: MB3D 448 @7; "
     "'edgelut profile efficientformer-l1 --device host --runtime onnxruntime-cpu --precision fp32 --threads 1' measures them",
+    "other-unit": "3 matching rows ran on ne+cpu, not on ne alone: require ne+cpu, or no unit",
     "no-such-entry": "there is no entry 7",
     "no-such-run": "there is no run 7",
     "no-such-job": "there is no job 7f3a; GET /jobs lists them",
@@ -214,7 +216,7 @@ ENTRY = Entry(
     Latency(1_204_000.0, 1_231_000.0, 1_302_000.0, 1_198_000.0, 1_211_000.0, runs=10, samples=1000),
     provenance=Params({"measured_at": "2026-01-05T10:00:00+00:00", "sweep": "2f1c"}),
 )
-ROW = bodies.RowOut(7, ENTRY.latency.ms, SPEC, TARGET, ENTRY.latency, ENTRY.kind, ENTRY.provenance)
+ROW = bodies.row_out(Row(7, ENTRY))
 RUN = Run(
     SPEC,
     TARGET,

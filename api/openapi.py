@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from edgelut import __version__
+from edgelut.types import ENTRY_KINDS, MEASURES
 
 from . import bodies, describe
 from .auth import declared
-from .parameters import MOST_ROWS, NAMES, NUMBERS, PARAM
+from .parameters import MOST_ROWS, NAMES, NUMBERS, PARAM, ROWS
 
 if TYPE_CHECKING:
     from db.store import SqlStore
@@ -36,8 +37,12 @@ _ABOUT = {
     "runtime": ("Runtime with its provider", "onnxruntime-cpu"),
     "precision": ("Precision", "fp32"),
     "threads": ("Threads", 1),
-    "unit": ("Compute unit", "cpu"),
+    "unit": ("Compute unit that was asked for", "cpu"),
+    "kind": ("Kind of row", "measured"),
+    "measure": ("What rows tell: a time, or a count of instructions", "time"),
+    "require_unit": ("Only rows that ran on this compute unit alone, such as `cpu`, `ne` or `ne+cpu`", "cpu"),
 }
+_WORDS = {"kind": ENTRY_KINDS, "measure": MEASURES}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -53,17 +58,17 @@ def latency() -> dict[str, Any]:
     """Return the description of GET /latency."""
     responses = {
         200: describe.content(bodies.PageOut, bodies.PageOut([describe.ROW], None)),
-        **describe.refusals("no-match", "unknown-name", "empty-table", "invalid", "storage"),
+        **describe.refusals("no-match", "other-unit", "unknown-name", "empty-table", "invalid", "storage"),
     }
     return {
         "tags": ["latency"],
         "summary": "Look up latencies",
         "description": "Answer every current row that matches, a page at a time, ordered by block, widths, resolution, "
-        "batch and target. Names match whatever their case. Each row says its kind (measured, interpolated, ...) and its "
-        "doubts; none = stable.",
+        "batch and target. Names match whatever their case. Each row says its kind (measured, interpolated, ...), its doubts "
+        "(none = stable), whether it is a time or counts instructions, and which compute unit it ran on.",
         "operationId": "get_latency",
         "security": declared("read"),
-        "parameters": [*(parameter(name) for name in (*NAMES, *NUMBERS)), *_paging(), _block_parameter()],
+        "parameters": [*(parameter(name) for name in (*NAMES, *NUMBERS, *ROWS)), *_paging(), _block_parameter()],
         "responses": {str(status): response for status, response in responses.items()},
     }
 
@@ -73,7 +78,9 @@ def parameter(name: str) -> dict[str, Any]:
     about, example = _ABOUT[name]
     text = {"type": "string", "minLength": 1, "maxLength": 200}
     number = {"type": "integer", "minimum": 1, "maximum": bodies.SMALL}
-    return _query(name, about, text if name in NAMES else number, example)
+    if name in _WORDS:
+        return _query(name, about, {"type": "string", "enum": list(_WORDS[name])}, example)
+    return _query(name, about, number if name in NUMBERS else text, example)
 
 
 def _paging() -> list[dict[str, Any]]:

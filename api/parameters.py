@@ -15,10 +15,11 @@ from .bodies import SMALL, Value
 from .problems import Problem
 
 NAMES = ("block", "device", "runtime", "precision", "unit")
+ROWS = ("kind", "measure", "require_unit")  # what is asked of a row itself
 NUMBERS = ("width", "width_out", "resolution", "batch", "threads")
 MOST_ROWS = 1000
 PARAM = "param."
-ACCEPTED = (*NAMES, *NUMBERS, "limit", "cursor", f"{PARAM}<name>")
+ACCEPTED = (*NAMES, *NUMBERS, *ROWS, "limit", "cursor", f"{PARAM}<name>")
 _WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
 _LONGEST = {"cursor": 4000}  # a name may have 200 characters, and a cursor holds one in base64
 
@@ -46,7 +47,7 @@ def pairs(raw: bytes) -> list[tuple[str, str]]:
 
 
 def _checked(name: str, text: str) -> str | int:
-    if name in NAMES or name == "cursor":
+    if name in NAMES or name in ROWS or name == "cursor":
         return text_of(name, text)
     if name in NUMBERS:
         return whole_of(name, text, SMALL)

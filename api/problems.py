@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edgelut.errors import Conflict, Forbidden, InvalidSpec, LatencyNotFound, StorageError
+from edgelut.errors import Conflict, Forbidden, InvalidSpec, LatencyNotFound, OtherUnit, StorageError
 
 TYPE = "urn:problem-type:edgelut:"
 MEDIA_TYPE = "application/problem+json"
@@ -24,6 +24,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "forbidden": (403, "The token may not do that"),
     "no-match": (404, "Nothing matches"),
     "unknown-name": (404, "There is no such name"),
+    "other-unit": (404, "What matches ran on another compute unit"),
     "empty-table": (404, "The table is empty"),
     "incomplete-network": (404, "The table lacks rows of the network"),
     "no-such-entry": (404, "There is no such entry"),
@@ -76,6 +77,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, lambda _, error: _of(error).response())
     app.add_exception_handler(InvalidSpec, lambda _, error: Problem("invalid", str(error)).response())
     app.add_exception_handler(LatencyNotFound, lambda _, error: Problem("no-such-entry", str(error)).response())
+    app.add_exception_handler(OtherUnit, _other_unit)
     app.add_exception_handler(Conflict, _conflict)
     app.add_exception_handler(Forbidden, lambda _, error: Problem("forbidden", str(error)).response())
     app.add_exception_handler(StorageError, _storage)
@@ -108,6 +110,16 @@ def _of(error: Exception) -> Problem:
 def _storage(_: Request, error: Exception) -> Response:
     assert isinstance(error, StorageError)
     return storage(error).response()
+
+
+def other_unit(error: OtherUnit) -> Problem:
+    """Return the problem for rows that did not run where they had to."""
+    return Problem("other-unit", str(error), members={"known": list(error.ran_on)})
+
+
+def _other_unit(_: Request, error: Exception) -> Response:
+    assert isinstance(error, OtherUnit)
+    return other_unit(error).response()
 
 
 def _conflict(_: Request, error: Exception) -> Response:

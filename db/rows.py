@@ -60,7 +60,8 @@ def entry_row(entry: Entry) -> dict[str, Any]:
     for name, value in row.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise InvalidSpec(f"{entry.spec} on {entry.target}: {name} is {value}; a table holds finite numbers")
-    return row | {"kind": entry.kind, "provenance": dict(entry.provenance)}
+    ran_on = entry.ran_on if storable(entry.ran_on or "") else None
+    return row | {"kind": entry.kind, "provenance": dict(entry.provenance), "ran_on": ran_on}
 
 
 def find_ids(connection: sa.Connection, table: sa.Table, keys: Sequence[str]) -> dict[str, int]:

@@ -158,6 +158,7 @@ entries = Table(
     Column("provenance", Json, nullable=False),
     Column("created_at", UtcTime, nullable=False),
     Column("current", Boolean, nullable=False),
+    Column("ran_on", Name),  # `Entry.ran_on`, for filters alone: what is read is the provenance; NULL: not known
     Index("ix_entries_history", "spec_id", "target_id", "id"),
 )
 

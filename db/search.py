@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import sqlalchemy as sa
 
 from edgelut.errors import InvalidSpec
-from edgelut.query import BlockListing, Page, Query, Row
+from edgelut.query import MOST_LEFT_OUT, BlockListing, Page, Query, Row
 from edgelut.types import BlockSpec, Params, Scalar, Target, canonical, digest
 
 from .connect import Database, reading
@@ -25,6 +25,7 @@ from .revisions import head_revision
 from .rows import ENTRY, LARGEST, SPEC, TARGET, batches, entry_of, spec_of, storable, target_of
 from .schema import block_values, entries, is_current, specs, targets
 
+Conditions: TypeAlias = Sequence[sa.ColumnElement[bool]]
 Place: TypeAlias = tuple[str, int, int, int, int, int]  # kind, width_in, width_out, resolution, batch, spec id
 NUMBERS = {"width": "width_in", "width_out": "width_out", "resolution": "resolution", "batch": "batch"}
 ORDER = (specs.c.width_in, specs.c.width_out, specs.c.resolution, specs.c.batch, specs.c.id)
@@ -61,17 +62,19 @@ class SqlSearch(Database):
     def search(self, query: Query) -> Page:
         """Return a page of the current rows that match; raise InvalidSpec for a bad cursor or limit.
 
-        A cursor goes on where its page ended, whatever was put since.
+        A cursor goes on where its page ended, whatever was put since. The first page of a query that requires a unit counts the
+        rows that it leaves out by looking for them too, which takes as long again.
         """
         if query.limit < 1:
             raise InvalidSpec(f"a page has at least one row, not {query.limit}")
         after = _decode(query)
         with reading(self.engine) as connection:
-            hits = _hits(connection, query, after)
+            hits = _hits(connection, query, after, _row_filter(query))
+            left_out = _left_out(connection, query) if after is None else 0
             of_spec, of_target = self._values()
             rows = _rows(connection, hits[: query.limit], of_spec, of_target)
         more = len(hits) > query.limit
-        return Page(tuple(rows), _encode(query, hits[query.limit - 1]) if more else None)
+        return Page(tuple(rows), _encode(query, hits[query.limit - 1]) if more else None, left_out)
 
     def nearest_widths(self, query: Query) -> list[int]:
         """Return up to 8 input widths that have rows for the rest of the filter: the nearest below and above first."""
@@ -123,8 +126,8 @@ _TARGETS_WITH_ROWS = sa.select(*TARGET).where(
 )
 
 
-def _hits(connection: sa.Connection, query: Query, after: Hit | None) -> list[Hit]:
-    """Return the first rows after a place, at least one more than the limit where there are more."""
+def _hits(connection: sa.Connection, query: Query, after: Hit | None, rows: Conditions) -> list[Hit]:
+    """Return the first rows after a place that meet conditions, at least one more than the limit where there are more."""
     wanted = _target_ids(connection, query)
     if wanted == []:
         return []
@@ -133,18 +136,40 @@ def _hits(connection: sa.Connection, query: Query, after: Hit | None) -> list[Hi
     places, size, looked = _walk(connection, query, kinds, after and after.place), 1, 0
     while len(hits) <= query.limit and (piece := list(islice(places, size))):
         beyond = after.target_id if after is not None and piece[0] == after.place else 0
-        hits += sorted(_of_specs(connection, piece, wanted, beyond, query.limit + 1))
+        hits += sorted(_of_specs(connection, piece, wanted, beyond, query.limit + 1, rows))
         if looked <= PATIENCE < looked + size and wanted is not None and _are_few(connection, wanted):
-            return _from_rows(connection, query, kinds, wanted, after)
+            return _from_rows(connection, query, kinds, wanted, after, rows)
         looked += size
         size = min(MOST, (query.limit + 1 - len(hits)) * looked // len(hits) + 1 if hits else size * 8)
     return hits
 
 
+def _row_filter(query: Query) -> list[sa.ColumnElement[bool]]:
+    """Return what the query asks of a row itself: its kind, its measure, and where it ran."""
+    conditions: list[sa.ColumnElement[bool]] = []
+    if query.kind is not None:
+        conditions.append(entries.c.kind == query.kind)
+    if query.measure is not None:
+        counts = query.measure == "instructions"
+        conditions.append(entries.c.clock == "instructions" if counts else entries.c.clock != "instructions")
+    if query.require_unit is not None:
+        conditions.append(entries.c.ran_on == query.require_unit)
+    return conditions
+
+
+def _left_out(connection: sa.Connection, query: Query) -> int:
+    """Return how many rows match but for the unit that is required, counted up to MOST_LEFT_OUT."""
+    if query.require_unit is None:
+        return 0
+    anywhere = replace(query, require_unit=None, limit=MOST_LEFT_OUT)
+    elsewhere = entries.c.ran_on.is_distinct_from(query.require_unit)
+    return min(len(_hits(connection, anywhere, None, [*_row_filter(anywhere), elsewhere])), MOST_LEFT_OUT)
+
+
 def _possible(query: Query) -> bool:
     """Say whether a column could hold what is asked for; a driver may refuse to send what it could not."""
     numbers = (query.width, query.width_out, query.resolution, query.batch, query.threads)
-    texts = (query.block, query.device, query.runtime, query.precision, query.unit)
+    texts = (query.block, query.device, query.runtime, query.precision, query.unit, query.require_unit)
     fits = all(number is None or 1 <= number <= LARGEST for number in numbers)
     return fits and all(text is None or storable(text) for text in texts)
 
@@ -231,13 +256,18 @@ def _beyond(place: Sequence[int], down: bool, inclusive: bool = False) -> sa.Col
 
 
 def _of_specs(
-    connection: sa.Connection, places: Sequence[Place], wanted: Sequence[int] | None, beyond: int, limit: int
+    connection: sa.Connection,
+    places: Sequence[Place],
+    wanted: Sequence[int] | None,
+    beyond: int,
+    limit: int,
+    rows: Conditions,
 ) -> Iterator[Hit]:
     """Yield the current rows of those specs on the targets that are wanted; of a single spec, the first ones beyond a target."""
     by_id = {place[5]: place for place in places}
     for some in batches(wanted) if wanted is not None else (None,):
         statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
-        statement = statement.where(entries.c.spec_id.in_(list(by_id)), is_current)
+        statement = statement.where(entries.c.spec_id.in_(list(by_id)), is_current, *rows)
         if some is not None:
             statement = statement.where(entries.c.target_id.in_(some))
         if len(by_id) == 1:
@@ -258,13 +288,18 @@ def _are_few(connection: sa.Connection, wanted: Sequence[int]) -> bool:
 
 
 def _from_rows(
-    connection: sa.Connection, query: Query, kinds: Sequence[str], wanted: Sequence[int], after: Hit | None
+    connection: sa.Connection,
+    query: Query,
+    kinds: Sequence[str],
+    wanted: Sequence[int],
+    after: Hit | None,
+    conditions: Conditions,
 ) -> list[Hit]:
     """Return the rows of targets that have few, where their spec matches, in order, from a place on."""
     rows: list[tuple[int, int, int]] = []
     for some in batches(wanted):
         statement = sa.select(entries.c.spec_id, entries.c.target_id, entries.c.id)
-        found = connection.execute(statement.where(entries.c.target_id.in_(some), is_current))
+        found = connection.execute(statement.where(entries.c.target_id.in_(some), is_current, *conditions))
         rows += [(spec_id, target_id, entry_id) for spec_id, target_id, entry_id in found]
     places: dict[int, Place] = {}
     for batch in batches(sorted({spec_id for spec_id, _, _ in rows})):
@@ -312,7 +347,7 @@ def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> 
         return set()
     kinds = _kinds(connection, query.block)
     if wanted is not None and _are_few(connection, wanted):
-        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, wanted, None)}
+        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, wanted, None, _row_filter(query))}
         return {other for other in widths if (other < width if down else other > width)}
     found: set[int] = set()
     for kind in kinds:
@@ -334,18 +369,20 @@ def _next_width(
     start: Place = (kind, width - 1, *(LARGEST,) * 4) if down else (kind, width + 1, 0, 0, 0, 0)
     places, size = _walk(connection, query, [kind], start, down), FIRST
     while piece := list(islice(places, size)):
-        having = _having_rows(connection, [place[5] for place in piece], wanted)
+        having = _having_rows(connection, [place[5] for place in piece], wanted, _row_filter(query))
         if having:
             return next(place[1] for place in piece if place[5] in having)
         size = min(size * 8, MOST)
     return None
 
 
-def _having_rows(connection: sa.Connection, ids: Sequence[int], wanted: Sequence[int] | None) -> set[int]:
-    """Return those of the specs that have a current row on one of the targets."""
+def _having_rows(
+    connection: sa.Connection, ids: Sequence[int], wanted: Sequence[int] | None, rows: Conditions
+) -> set[int]:
+    """Return those of the specs that have a current row on one of the targets that meets the conditions."""
     found: set[int] = set()
     for some in batches(wanted) if wanted is not None else (None,):
-        row = sa.select(entries.c.id).where(entries.c.spec_id == specs.c.id, is_current)
+        row = sa.select(entries.c.id).where(entries.c.spec_id == specs.c.id, is_current, *rows)
         if some is not None:
             row = row.where(entries.c.target_id.in_(some))
         has_row = row.limit(1).scalar_subquery().is_not(None)

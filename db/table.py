@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from edgelut.errors import LatencyNotFound
+from edgelut.placement import placed
 from edgelut.query import Row
 from edgelut.table import LatencyTable, replaces
 from edgelut.types import BlockSpec, Entry, Target, canonical
@@ -49,7 +50,9 @@ class SqlTable(SqlSearch, LatencyTable):
     current row for a spec and target; the database refuses a second.
     """
 
-    def find_many(self, specs: Sequence[BlockSpec], target: Target) -> list[Entry | None]:
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
         """Return the current rows in order, None where there is none; a statement for every thousand specs."""
         found: dict[str, Entry] = {}
         wanted = {spec.key: spec for spec in specs}
@@ -58,7 +61,7 @@ class SqlTable(SqlSearch, LatencyTable):
             for batch in batches(list(wanted)) if target_id is not None else ():
                 for row in connection.execute(_CURRENT, {"target": target_id, "keys": batch}).mappings():
                     found[row["key"]] = entry_of(row, wanted[row["key"]], target)
-        return [found.get(spec.key) for spec in specs]
+        return placed([found.get(spec.key) for spec in specs], require_unit)
 
     def put_many(self, entries: Sequence[Entry]) -> list[bool]:
         """Store the entries in one transaction; return for each whether it is now the current row."""

@@ -17,6 +17,7 @@ from api.problems import Problem
 from edgelut import wire
 from edgelut.errors import InvalidSpec
 from edgelut.jobs import Mark
+from edgelut.placement import placed
 from edgelut.query import Query
 
 router = APIRouter(tags=["latency"], route_class=Guarded)
@@ -66,7 +67,8 @@ async def find_batch(service: ServiceDep, body: Body) -> Response:
         specs, target, when = [spec.value() for spec in asked.specs], asked.target.value(), _when(service, asked)
         store = service.store
         found = store.find_many(specs, target) if when is None else store.entries_at(when, specs, target)
-        return answer(bodies.BatchOut(found))
+        served = placed(found, asked.require_unit)
+        return answer(bodies.BatchOut(served, served.count(None) - found.count(None)))
 
     return await service.call(look_up)
 

@@ -42,6 +42,7 @@ async def get_networks() -> Response:
         describe.NETWORK,
         "unknown-name",
         "incomplete-network",
+        "other-unit",
         "too-large",
         "invalid",
         "storage",
@@ -64,8 +65,8 @@ async def _answer(service: Service, body: bytes) -> bytes:
     wanted, target = _network(asked), asked.target.value()
     try:
         if asked.align:
-            return await service.call(_aligned, service, wanted, target)
-        return await service.call(_sum, service, wanted, target, await _quality(service, target))
+            return await service.call(_aligned, service, wanted, target, asked.require_unit)
+        return await service.call(_sum, service, wanted, target, await _quality(service, target), asked.require_unit)
     except IncompleteNetwork as error:
         missing = [{"block": label(spec), "spec": wire.dump(spec)} for spec in error.missing]
         members = {"missing": missing, "commands": error.commands}
@@ -88,14 +89,15 @@ def _network(asked: bodies.NetworkRequest) -> NetworkSpec:
     return NetworkSpec(tuple(spec.value() for spec in asked.blocks or ()))
 
 
-def _sum(service: Service, wanted: NetworkSpec, target: Target, known: Quality | None) -> bytes:
-    return wire.encode(network_latency(estimate(wanted, target, service.store, known), known))
+def _sum(service: Service, wanted: NetworkSpec, target: Target, known: Quality | None, unit: str | None) -> bytes:
+    return wire.encode(network_latency(estimate(wanted, target, service.store, known, require_unit=unit), known))
 
 
-def _aligned(service: Service, wanted: NetworkSpec, target: Target) -> bytes:
+def _aligned(service: Service, wanted: NetworkSpec, target: Target, unit: str | None) -> bytes:
     source = AlignedSource(service.store, target)
     known = quality(source, target)
-    return wire.encode(network_latency(estimate(wanted, target, source, known), known, aligned=True))
+    found = estimate(wanted, target, source, known, require_unit=unit)
+    return wire.encode(network_latency(found, known, aligned=True))
 
 
 async def _quality(service: Service, target: Target) -> Quality | None:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +17,8 @@ from edgelut.http import HttpTable
 from edgelut.query import Query
 from edgelut.table import LatencyTable
 from edgelut.testing import TableContract
-from edgelut.types import Params
+from edgelut.testing_sources import Hold, SourceContract
+from edgelut.types import Entry, Params
 from tests.api.support import OTHER, TARGET, entry, new_store
 
 TOKEN = "s3cret-token"
@@ -30,6 +31,16 @@ class TestHttpTable(TableContract):
     @pytest.fixture
     def make_table(self, table_over_rest: HttpTable) -> Callable[[], LatencyTable]:
         return lambda: table_over_rest
+
+
+class TestSearchedHttpTable(SourceContract):
+    @pytest.fixture
+    def hold(self, table_over_rest: HttpTable) -> Hold:
+        def filled(rows: Sequence[Entry]) -> HttpTable:
+            table_over_rest.put_many(rows)
+            return table_over_rest
+
+        return filled
 
 
 @pytest.fixture

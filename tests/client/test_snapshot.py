@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from edgelut.query import Query
 from edgelut.snapshot import Snapshot
 from edgelut.table import MemoryTable
 from edgelut.testing import SPEC, TARGET, entries, make_entry, same, widths
+from edgelut.testing_sources import Hold, SourceContract
 from edgelut.types import Entry, Params
 
 ROWS = [make_entry(float(number + 1), spec) for number, spec in enumerate(widths(5))]
@@ -26,6 +28,16 @@ ROWS = [make_entry(float(number + 1), spec) for number, spec in enumerate(widths
 def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     """A file to write, plain and compressed."""
     return tmp_path / str(request.param)
+
+
+class TestSnapshot(SourceContract):
+    @pytest.fixture
+    def hold(self, path: Path) -> Hold:
+        def frozen(rows: Sequence[Entry]) -> Snapshot:
+            snapshot.write(path, rows)
+            return Snapshot(path)
+
+        return frozen
 
 
 def test_a_snapshot_gives_back_every_row(path: Path) -> None:

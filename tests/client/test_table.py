@@ -8,11 +8,18 @@ import pytest
 
 from edgelut.table import LatencyTable, MemoryTable
 from edgelut.testing import TableContract, make_entry
+from edgelut.testing_sources import Hold, SourceContract
 
 
 class TestMemoryTable(TableContract):
     @pytest.fixture
     def make_table(self) -> Callable[[], LatencyTable]:
+        return MemoryTable
+
+
+class TestSearchedMemoryTable(SourceContract):
+    @pytest.fixture
+    def hold(self) -> Hold:
         return MemoryTable
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,15 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from dbos import run_dbos_database_migrations
 
+import db.table
 from db import connect, revisions
 from db.engine import SqlStore, create, head_revision, open_store, require_current, shown, upgrade
+from db.rows import entry_row
 from db.schema import metadata
 from edgelut.errors import StorageError
+from edgelut.query import Query
 from edgelut.testing import SPEC, TARGET, make_entry, make_run, widths
+from edgelut.types import Entry, Params
 
 FRESH = True  # tables are dropped here
 SECRET = "geheim!"
@@ -91,23 +96,66 @@ def test_the_job_engines_tables_share_the_database_and_are_left_alone(url: str) 
     engine.dispose()
 
 
-def test_what_an_older_version_stored_is_kept_by_the_upgrade(empty_url: str) -> None:
-    engine = create(empty_url)
+def migrated_to(revision: str, url: str) -> sa.Engine:
+    """The database as an older version left it."""
+    engine = create(url)
     with connect.writing(engine) as connection:
         config = revisions.alembic_config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    old = SqlStore(engine)  # its tables of rows and runs are as they were
+        command.upgrade(config, revision)
+    return engine
+
+
+@pytest.fixture
+def without_placement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows are put as before revision 0003."""
+
+    def row_before(entry: Entry) -> dict[str, object]:
+        return {name: value for name, value in entry_row(entry).items() if name != "ran_on"}
+
+    monkeypatch.setattr(db.table, "entry_row", row_before)
+
+
+@pytest.mark.usefixtures("without_placement")
+def test_what_an_older_version_stored_is_kept_by_the_upgrade(empty_url: str) -> None:
+    old = SqlStore(migrated_to("0001", empty_url))  # its tables of rows and runs are as they were
     sweep = old.start_sweep("plan", {}).id
     old.put_runs([make_run(sweep)])
     old.put_many([make_entry(1.0), make_entry(2.0)])
-    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0002"):
+    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0003"):
         open_store(empty_url)
     old.close()
     with open_store(empty_url, migrate=True) as store:
         assert store.get(SPEC, TARGET) == make_entry(2.0) and len(store.history(SPEC, TARGET)) == 2
         assert store.sweep_runs(sweep) == [make_run(sweep)]
         assert store.jobs() == store.agents() == store.tokens() == store.marks() == []
+
+
+@pytest.mark.usefixtures("without_placement")
+def test_where_older_rows_ran_is_filled_in_and_a_downgrade_takes_it_back(empty_url: str) -> None:
+    put = [
+        make_entry(spec=widths(4)[0], target=replace(TARGET, unit="CPU")),
+        make_entry(spec=widths(4)[1], target=replace(TARGET, unit="gpu"), ran_on="NE+cpu"),
+        make_entry(spec=widths(4)[2], target=replace(TARGET, unit="all")),
+        make_entry(spec=widths(4)[3], target=replace(TARGET, unit="cpu-little"), provenance=Params({"said": "ran_on"})),
+    ]
+    old = SqlStore(migrated_to("0002", empty_url))
+    old.put_many(put)
+    old.close()
+    with open_store(empty_url, migrate=True) as store:
+        with store.engine.connect() as connection:
+            listed = connection.execute(sa.text("SELECT ran_on, ms, instructions FROM latency_table ORDER BY id")).all()
+        assert listed == [("cpu", 1.0, None), ("ne+cpu", 1.0, None), (None, 1.0, None), ("cpu", 1.0, None)]
+        found = [row.entry for row in store.search(Query(require_unit="cpu")).rows]
+        assert found == [put[0], put[3]] == [entry for entry in put if entry.ran_on == "cpu"]
+        with connect.writing(store.engine) as connection:
+            config = revisions.alembic_config()
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0002")
+            names = {column["name"] for column in sa.inspect(connection).get_columns("entries")}
+            assert "ran_on" not in names
+            assert connection.execute(sa.text("SELECT count(ms) FROM latency_table")).scalar() == 4
+        assert {entry.spec for entry in store.entries()} == {entry.spec for entry in put}
 
 
 def test_a_database_without_tables_is_refused_and_nothing_is_created(empty_url: str, file: Path) -> None:
@@ -332,6 +380,6 @@ def test_each_sqlite_connection_keeps_what_it_promises(filled: SqlStore) -> None
 
 
 def test_an_old_revision_is_upgraded_from_the_command_line_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "head_revision", lambda: "0003")
-    with pytest.raises(StorageError, match="is at revision 0002, this version needs 0003: run `edgelut db upgrade`"):
+    monkeypatch.setattr(revisions, "head_revision", lambda: "0004")
+    with pytest.raises(StorageError, match="is at revision 0003, this version needs 0004: run `edgelut db upgrade`"):
         open_store(url)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from multiprocessing import get_context
@@ -15,6 +15,7 @@ from edgelut.errors import InvalidSpec, LatencyNotFound
 from edgelut.query import Query
 from edgelut.table import LatencyTable
 from edgelut.testing import SPEC, TARGET, TableContract, make_entry, widths
+from edgelut.testing_sources import Hold, SourceContract
 from edgelut.types import BlockSpec, Entry, Latency, Target
 
 
@@ -22,6 +23,16 @@ class TestSqlTable(TableContract):
     @pytest.fixture
     def make_table(self, make_store: Callable[[], SqlStore]) -> Callable[[], LatencyTable]:
         return make_store
+
+
+class TestSearchedSqlTable(SourceContract):
+    @pytest.fixture
+    def hold(self, store: SqlStore) -> Hold:
+        def filled(rows: Sequence[Entry]) -> SqlStore:
+            store.put_many(rows)
+            return store
+
+        return filled
 
 
 def put_in_a_process(url: str, who: int) -> None:

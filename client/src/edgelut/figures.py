@@ -14,9 +14,9 @@ class Figures:
     `interval` bounds it at 95 %, in the same unit. `ran_on` is the compute unit that calls ran on, null where it is not known.
     """
 
-    measure: Measure
     latency_ms: float | None
     instructions: float | None
+    measure: Measure
     interval: tuple[float, float]
     ran_on: str | None
 
@@ -25,8 +25,8 @@ def figures(entry: Entry) -> Figures:
     """Return a row's headline."""
     latency = entry.latency
     if latency.clock == "instructions":
-        return Figures("instructions", None, latency.p10_ns, (latency.low_ns, latency.high_ns), entry.ran_on)
-    return Figures("time", latency.ms, None, (latency.low_ns / 1e6, latency.high_ns / 1e6), entry.ran_on)
+        return Figures(None, latency.p10_ns, "instructions", (latency.low_ns, latency.high_ns), entry.ran_on)
+    return Figures(latency.ms, None, "time", (latency.low_ns / 1e6, latency.high_ns / 1e6), entry.ran_on)
 
 
 def number(latency: Latency) -> str:

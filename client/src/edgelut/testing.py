@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from .errors import LatencyNotFound
 from .runs import Failure, RunStore
 from .table import LatencyTable
-from .types import ENTRY_KINDS, Artifact, BlockSpec, Entry, Latency, Params, Run, Target
+from .types import Artifact, BlockSpec, Clock, Entry, EntryKind, Latency, Params, Run, Target
 
 TARGET = Target("phone", "onnxruntime-cpu", "fp32", 1, "cpu")
 SPEC = BlockSpec("MB4D", 96, 96, 14, params=Params({"expansion": 4, "activation": "gelu"}))
@@ -44,7 +44,7 @@ latencies: st.SearchStrategy[Latency] = st.builds(
     *(_times,) * 5,
     runs=_counts,
     samples=_counts,
-    clock=st.sampled_from(("cpu", "wall")),
+    clock=st.sampled_from(get_args(Clock)),
     wall_p10_ns=st.none() | _times,
     wall_p50_ns=st.none() | _times,
     chain_ns=st.none() | _times,
@@ -56,18 +56,33 @@ latencies: st.SearchStrategy[Latency] = st.builds(
     peak_memory_bytes=st.none() | _big,
     doubts=st.lists(_words, max_size=3).map(tuple),
 )
-entries: st.SearchStrategy[Entry] = st.builds(
-    Entry, specs, targets, latencies, st.sampled_from(ENTRY_KINDS), _params.map(Params)
+_ran_on: st.SearchStrategy[dict[str, str]] = st.just({}) | st.fixed_dictionaries(
+    {"ran_on": st.sampled_from(("cpu", "NE", "ne+cpu")) | _words}
 )
+
+
+@st.composite
+def _entries(draw: st.DrawFn) -> Entry:
+    latency = draw(latencies)
+    kinds = [kind for kind in get_args(EntryKind) if (kind, latency.clock) != ("measured", "instructions")]
+    provenance = Params({**draw(_params), **draw(_ran_on)})
+    return Entry(draw(specs), draw(targets), latency, draw(st.sampled_from(kinds)), provenance)
+
+
+entries: st.SearchStrategy[Entry] = _entries()
 
 # The fixture is one table for all examples, which is what a table must bear; a database may be slow on a busy machine.
 _thorough = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def make_entry(p10_ns: float = 1e6, spec: BlockSpec = SPEC, target: Target = TARGET, **changes: Any) -> Entry:
-    """Return an entry; `doubts`, `kind` and `provenance` as asked."""
-    doubts = changes.pop("doubts", ())
-    latency = Latency(p10_ns, p10_ns * 1.1, p10_ns * 1.3, p10_ns * 0.99, p10_ns * 1.01, 20, 600, doubts=doubts)
+    """Return an entry; `doubts`, `clock`, `kind`, `provenance` and `ran_on` as asked. One that counts instructions is emulated."""
+    doubts, clock, ran_on = changes.pop("doubts", ()), changes.pop("clock", "cpu"), changes.pop("ran_on", None)
+    latency = Latency(p10_ns, p10_ns * 1.1, p10_ns * 1.3, p10_ns * 0.99, p10_ns * 1.01, 20, 600, clock, doubts=doubts)
+    if clock == "instructions":
+        changes.setdefault("kind", "emulated")
+    if ran_on is not None:
+        changes["provenance"] = Params({**changes.get("provenance", {}), "ran_on": ran_on})
     return Entry(spec, target, latency, **changes)
 
 
