@@ -15,6 +15,7 @@
 
 #define MARKER 0x45444C /* a system call that no kernel has; an emulator's counter watches for it */
 #define COUNTER_S 5
+#define LONGEST_COUNT 64
 #define FLUSH_BYTES ((size_t)64 << 20) /* as profiler/reference.py */
 
 enum { BEGIN = 1, END = 2 };
@@ -34,12 +35,12 @@ static int64_t cpu_ns(void) { return read_clock(CLOCK_THREAD_CPUTIME_ID); }
 
 static void mark(int phase) { (void)syscall(MARKER, phase, sequence); }
 
-/* Read the line that the counter wrote for the last END; false where none comes. */
-static bool read_count(int64_t *count) {
-    char line[64];
+/* Read the line that the counter wrote for the last END into `line`; false where none comes, or one that is no count. */
+static bool read_count(int64_t *count, char line[LONGEST_COUNT]) {
     size_t length = 0;
-    for (int64_t until = wall_ns() + COUNTER_S * INT64_C(1000000000); length < sizeof line - 1;) {
+    for (int64_t until = wall_ns() + COUNTER_S * INT64_C(1000000000); length < LONGEST_COUNT - 1;) {
         ssize_t got = read(counter, line + length, 1);
+        if (got != 1) line[length] = 0;
         if (got == 1 && line[length] == '\n') {
             line[length] = 0;
             char *end;
@@ -52,6 +53,7 @@ static bool read_count(int64_t *count) {
         else if (got == 0 && wall_ns() > until) return false;
         else if (got == 0) nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
+    line[length] = 0;
     return false;
 }
 
@@ -60,14 +62,15 @@ bool counter_start(char *why, size_t why_bytes) {
     if (!path || !*path) return true;
     counter = open(path, O_RDONLY | O_CREAT | O_CLOEXEC, 0644);
     int64_t count;
+    char line[LONGEST_COUNT];
     if (counter < 0 || lseek(counter, 0, SEEK_END) < 0) {
         snprintf(why, why_bytes, "EDGELUT_COUNTER=%s: %s", path, strerror(errno));
         return false;
     }
     mark(BEGIN);
     mark(END);
-    if (!read_count(&count)) {
-        snprintf(why, why_bytes, "EDGELUT_COUNTER=%s, but nothing counts: no line appeared there after a marker", path);
+    if (!read_count(&count, line)) {
+        snprintf(why, why_bytes, "EDGELUT_COUNTER=%s, but nothing counts: after a marker it says '%s'", path, line);
         return false;
     }
     return true;
@@ -86,8 +89,9 @@ static bool count_sample(Call call, void *what, long inner, int64_t *count) {
     mark(BEGIN);
     bool done = repeat(call, what, inner);
     mark(END);
-    if (!done) return false;
-    return read_count(count) || fail(IO, "the counter wrote no number for sample %ld within %d s", sequence, COUNTER_S);
+    char line[LONGEST_COUNT];
+    bool has_count = read_count(count, line); /* of a call that failed too, or the next sample would have it */
+    return done && (has_count || fail(IO, "the counter gave no number for a sample but '%s'", line));
 }
 
 /* Fill the caches with other data. */
