@@ -11,7 +11,7 @@ from edgelut.errors import EdgelutError
 
 from .layout import Home, NeedsLogin, target_of_query
 from .rest import Calls
-from .rows import Found, Rows
+from .rows import Found, Rows, choose
 from .session import SESSION, Session
 
 NAMES = (
@@ -39,14 +39,14 @@ NAMES = (
 
 def install(app: FastAPI, home: Home) -> None:
     """Add the route that a target's rows are loaded from."""
-    packed: dict[tuple[str | None, str, str], tuple[Rows, bytes]] = {}
+    packed: dict[tuple[str | None, str, tuple[str, ...]], tuple[Rows, bytes]] = {}
 
     @app.get("/data/rows")
-    async def rows(request: Request) -> Response:
+    async def answer(request: Request) -> Response:
         session: Session = request.scope[SESSION]
         query = dict(request.query_params)
         calls = Calls(home.service, lambda: session.token)
-        measure = query.get("measure", "time")
+        chosen = (query.get("block", ""), query.get("variant", ""), query.get("measure", "time"))
         try:
             await home.caller(session.token)  # what is kept here is for who may read it now
             target = target_of_query(query)
@@ -55,15 +55,14 @@ def install(app: FastAPI, home: Home) -> None:
             return PlainTextResponse("log in first", 401)
         except EdgelutError as error:
             return PlainTextResponse(str(error), 502)
-        key = (session.token, str(target), measure)
+        key = (session.token, str(target), chosen)
         kept = packed.get(key)
         if kept is None or kept[0] is not found:
             if len(packed) > 12:
                 packed.clear()
-            kept = packed[key] = (
-                found,
-                pack([row for row in found.rows if row.is_time == (measure != "instructions")]),
-            )
+            block, variant, measure = chosen
+            rows = choose(found.rows, block=block, variant=variant, measure=measure)
+            kept = packed[key] = (found, pack(rows))
         return Response(kept[1], media_type="application/json", headers={"Cache-Control": "no-store"})
 
 

@@ -18,7 +18,7 @@ OPEN = "event => { if (!event.event || event.event.key === undefined || event.ev
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: the row's field, its heading, what it is (text, number, share), and how wide."""
+    """A column: the row's field, its heading, what it is (text, link, number, share), and how wide."""
 
     field: str
     title: str
@@ -38,6 +38,8 @@ class Column:
             made[":valueFormatter"] = f"params => {formatter}(params.value)"
         else:
             made["filter"] = "agTextColumnFilter"
+        if self.kind == "link":
+            made[":cellRenderer"] = "params => edgelut.cellLink(params)"
         if self.width is not None:
             made["width"] = self.width
         else:
@@ -55,7 +57,7 @@ class Grid:
     """A table of rows (dictionaries with the columns' fields; `href` is where a row leads, `id` what it is known by).
 
     `address` with `prefix` keeps sorting and filters in the page's address. With `url` the browser loads the rows itself, in the
-    form of `dashboard.data.pack`.
+    form of `dashboard.data.pack`; `words` are looked for in all columns. Where `opens`, Enter or a double click leads to `href`.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Grid:
         url: str = "",
         height: int | None = None,
         opens: bool = False,
+        words: str = "",
         on_select: Callable[[Any], Any] | None = None,
     ) -> None:
         with ui.element("div").classes("el-spread"):
@@ -94,11 +97,10 @@ class Grid:
             options[":getRowId"] = "params => String(params.data.id)"
         if opens:
             options |= {":onCellDoubleClicked": OPEN, ":onCellKeyDown": OPEN}
-            options[":onCellClicked"] = (
-                "event => { if (event.column.getColDef().context === 'open') edgelut.openRow(event) }"
-            )
         if address is not None:
             options |= _kept_in(address, prefix)
+        if words:
+            options["quickFilterText"] = words
         if url:
             options["loading"] = True
             options[":onGridReady"] = f"event => edgelut.load(event.api, {json.dumps(url)})"

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import msgspec
 from nicegui import ui
 
 from dashboard.address import link
+from dashboard.coverage import Covered, Share, shares
 from dashboard.layout import Page, View, card, facts, text
-from edgelut.coverage import Coverage
 from edgelut.jobs import FleetDevice
-from edgelut.render import short
-from edgelut.types import Target
 
 STATES = {
     "idle": ("●", "good", "idle"),
@@ -30,24 +27,6 @@ class Fleet(msgspec.Struct, frozen=True):
     """The answer of GET /fleet."""
 
     devices: list[FleetDevice]
-
-
-class Covered(msgspec.Struct, frozen=True):
-    """The answer of GET /coverage."""
-
-    coverage: list[Coverage]
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What the table has of one target."""
-
-    target: Target
-    rows: int
-    doubtful: int
-    kinds: tuple[tuple[str, int, int], ...]  # kind of block, rows, of them in doubt
-    estimated: int
-    newest_at: datetime
 
 
 async def build(view: View) -> None:
@@ -83,31 +62,6 @@ async def build(view: View) -> None:
     draw()
     view.watch(Fleet, "/fleet", fleet_told)
     view.watch(Covered, "/coverage", covered_told, every_s=COUNTED_EVERY_S)
-
-
-def shares(coverage: Sequence[Coverage], device: str) -> list[Share]:
-    """Return what the table has of a device, target by target, the one with most rows first."""
-    by_target: dict[Target, list[Coverage]] = {}
-    for one in coverage:
-        if one.target.device == device:
-            by_target.setdefault(one.target, []).append(one)
-    found = []
-    for target, parts in by_target.items():
-        kinds: dict[str, tuple[int, int]] = {}
-        for part in parts:
-            rows, doubtful = kinds.get(part.block, (0, 0))
-            kinds[part.block] = (rows + part.rows, doubtful + part.doubtful)
-        found.append(
-            Share(
-                target,
-                sum(part.rows for part in parts),
-                sum(part.doubtful for part in parts),
-                tuple((kind, *counts) for kind, counts in sorted(kinds.items())),
-                sum(part.rows for part in parts if part.kind != "measured"),
-                max(part.newest_at for part in parts),
-            )
-        )
-    return sorted(found, key=lambda share: (-share.rows, str(share.target)))
 
 
 def device(name: str, known: FleetDevice | None, covered: Sequence[Share]) -> None:
@@ -148,9 +102,7 @@ def covering(share: Share) -> None:
     target = share.target
     with ui.element("div").style("margin-top: 10px"):
         with ui.element("div").classes("el-spread"):
-            ui.link(short(target).removeprefix(target.device).strip(), link("/table", **target.as_json())).style(
-                "font-weight: 600"
-            )
+            ui.link(share.name, link("/table", **target.as_json())).style("font-weight: 600")
             doubt = f", {share.doubtful / share.rows:.0%} in doubt" if share.doubtful else ", none in doubt"
             text(f"{share.rows:,} rows{doubt}, newest {ago(share.newest_at)}").classes("el-soft el-small")
         with ui.element("div").classes("el-scroll"), ui.element("table").classes("el-plain"), ui.element("tbody"):

@@ -102,6 +102,10 @@ window.edgelut = (() => {
     const to = event.data?.href;
     if (to) newTab ? window.open(to, "_blank") : location.assign(to);
   }
+  function cellLink(params) {
+    if (!params.data?.href) return params.value ?? "";
+    return Object.assign(document.createElement("a"), { href: params.data.href, textContent: params.value ?? "", tabIndex: -1 });
+  }
   const figure = (value, digits = 4) =>
     value === null || value === undefined ? "" : Number(value).toLocaleString("en-US", { maximumSignificantDigits: digits });
   const share = (value) => (value === null || value === undefined ? "" : (100 * value).toFixed(1) + " %");
@@ -112,5 +116,5 @@ window.edgelut = (() => {
   addEventListener("DOMContentLoaded", () => {
     new MutationObserver(paintAll).observe(document.body, { childList: true, subtree: true });
   });
-  return { remember, mode, saveImage, saveCsv, address, gridChanged, load, openRow, figure, share, paintAll, chartTheme };
+  return { remember, mode, saveImage, saveCsv, address, gridChanged, load, openRow, cellLink, figure, share, paintAll, chartTheme };
 })();

@@ -1,0 +1,296 @@
+"""One device's table: every row, the map of a kind of block by width and resolution, and its curves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from nicegui import ui
+
+from dashboard import charts
+from dashboard.address import link
+from dashboard.colours import MARKS
+from dashboard.coverage import Covered, Share, devices, shares
+from dashboard.figures import Figure
+from dashboard.layout import Page, View, card, text
+from dashboard.rows import Found, Rows, choose
+from dashboard.tables import Column, Grid
+from edgelut.errors import LatencyNotFound
+from edgelut.sequences import SEQUENCES
+from edgelut.types import Target
+
+COUNTED_EVERY_S = 5.0
+ALL = "all"
+SHOWN = {
+    ":cellClass": "p => ({doubtful: 'cell-doubtful', emulated: 'cell-emulated', measured: ''})[p.data?.standing] "
+    "?? 'cell-estimated'"
+}
+LETTERS = "{" + ", ".join(f"{mark.name}: {mark.letter!r}" for mark in MARKS.values()) + "}"
+
+
+async def build(view: View) -> None:
+    """Show the rows of one target, and let another be chosen."""
+    covered = await view.calls.get(Covered, "/coverage", fresh_s=COUNTED_EVERY_S)
+    names = devices(covered.coverage)
+    if not names:
+        raise LatencyNotFound("the table is empty: fill it with 'edgelut profile efficientformer-l1'")
+    device = view.address.one_of("device", names, names[0])
+    await Table(view, covered, device).build()
+
+
+class Table:
+    """The page's state: which target, block and variant, and what shows them."""
+
+    def __init__(self, view: View, covered: Covered, device: str) -> None:
+        self.view, self.device = view, device
+        self.names = devices(covered.coverage)
+        self.shares = shares(covered.coverage, device)
+        self.share = self._chosen()
+        self.rows = Rows(self.share.target, "", ())
+        self.heat: Figure | None = None
+
+    @property
+    def measure(self) -> str:
+        """What is shown: times, or counts of instructions."""
+        counts = Counter(row.is_time for row in self.rows.rows)
+        default = "time" if counts[True] or not counts[False] else "instructions"
+        return self.view.address.one_of("measure", ("time", "instructions"), default)
+
+    @property
+    def block(self) -> str:
+        """The kind of block that is chosen; empty for all."""
+        return self.view.address.one_of("block", {row.spec.kind for row in self.rows.rows})
+
+    @property
+    def variant(self) -> str:
+        """The parameters that are chosen; empty for all."""
+        return self.view.address.one_of("variant", {row.variant for row in self.rows.rows})
+
+    async def build(self) -> None:
+        """Build the page and keep it up to date."""
+        view = self.view
+        view.title(f"{self.device} · {self.share.name}")
+        self.rows = await view.home.rows.get(view.calls, self.share.target, self.share.version)
+        self.controls = ui.element("div").classes("el-controls").props('role=group aria-label="What is shown"')
+        keys()
+        self.figures = ui.element("div").classes("el-two")
+        self.draw_controls()
+        self.draw_figures()
+        with card():
+            self.grid = Grid(
+                "Rows",
+                columns(self.measure),
+                file=f"{self.device}-{self.share.target.runtime}",
+                address=view.address,
+                url=self.url(),
+                height=520,
+                opens=True,
+                words=view.address.get("q"),
+            )
+            with self.grid.tools:
+                ui.input(
+                    "Search rows", value=view.address.get("q"), on_change=lambda event: self.search(event.value or "")
+                ).props("dense outlined debounce=150 type=search")
+        view.watch(Covered, "/coverage", self.counted, every_s=COUNTED_EVERY_S)
+
+    def url(self) -> str:
+        """Return where the grid's rows are."""
+        chosen: dict[str, Any] = {**self.share.target.as_json(), "version": self.rows.version, "measure": self.measure}
+        return link("/data/rows", **chosen, block=self.block, variant=self.variant)
+
+    def search(self, words: str) -> None:
+        """Show only rows that hold these words."""
+        self.grid.search(words)
+        self.view.address.set(q=words)
+
+    def choose(self, name: str, value: str | None) -> None:
+        """Change a part of what is shown, in place."""
+        self.view.address.set(**{name: None if value == ALL else value})
+        if name == "block":
+            self.view.address.set(variant=None)
+        self.draw_controls()
+        self.draw_figures()
+        self.grid.load(self.url())
+
+    async def counted(self, covered: Covered) -> None:
+        """Load the rows again where one has changed."""
+        now = next((one for one in shares(covered.coverage, self.device) if one.target == self.share.target), None)
+        if now is None or now.version == self.rows.version:
+            return
+        self.rows = await self.view.home.rows.get(self.view.calls, now.target, now.version)
+        self.draw_figures()
+        self.grid.load(self.url())
+
+    def draw_controls(self) -> None:
+        """Draw the choices anew: which there are depends on each other."""
+        self.controls.clear()
+        measures = sorted({"time" if row.is_time else "instructions" for row in self.rows.rows}, reverse=True)
+        counts = Counter(row.spec.kind for row in self.rows.rows)
+        kinds = sorted(counts, key=lambda kind: (kind in SEQUENCES, kind))
+        variants = Counter(row.variant for row in self.rows.rows if row.spec.kind == self.block)
+        with self.controls:
+            select("Device", {name: name for name in self.names}, self.device, self.go_to_device)
+            targets = {str(share.target): f"{share.name} ({share.rows:,})" for share in self.shares}
+            select("Target", targets, str(self.share.target), self.go_to_target)
+            if len(measures) > 1:
+                select(
+                    "Measure",
+                    {name: name for name in measures},
+                    self.measure,
+                    lambda value: self.choose("measure", value),
+                )
+            blocks = {ALL: f"all ({len(self.rows.rows):,})"} | {kind: f"{kind} ({counts[kind]:,})" for kind in kinds}
+            select("Block", blocks, self.block or ALL, lambda value: self.choose("block", value))
+            if len(variants) > 1 and self.block not in SEQUENCES:
+                named = {ALL: "all"} | {name: f"{name or 'none'} ({n:,})" for name, n in sorted(variants.items())}
+                select("Parameters", named, self.variant or ALL, lambda value: self.choose("variant", value))
+            ui.switch(
+                "Logarithmic",
+                value=self.view.address.flag("log"),
+                on_change=lambda event: self.set_log(event.value),
+            )
+
+    def set_log(self, log: bool) -> None:
+        """Draw curves on the other scale."""
+        self.view.address.set(log="1" if log else None)
+        self.draw_figures()
+
+    def draw_figures(self) -> None:
+        """Draw map and curves of the chosen kind, or of the one with most rows."""
+        rows = [row for row in self.rows.rows if row.is_time == (self.measure == "time")]
+        mapped = [row for row in rows if row.spec.kind not in SEQUENCES]
+        kind = self.block or most(row.spec.kind for row in mapped)
+        self.figures.clear()
+        self.heat = None
+        if kind in SEQUENCES or not mapped:
+            with self.figures:
+                text(
+                    "Chains, networks and cold rows are sequences of their own: there is no map of them.", "p"
+                ).classes("el-soft")
+            return
+        of_kind = choose(rows, block=kind, measure=self.measure)
+        variant = self.variant or most(row.variant for row in of_kind)
+        shown = [row for row in of_kind if row.variant == variant]
+        what = f"{kind}, {variant}" if variant and len({row.variant for row in of_kind}) > 1 else kind
+        file = f"{self.device}-{self.share.target.runtime}-{kind}"
+        with self.figures:
+            with card():
+                self.heat = Figure(
+                    f"{what}: by width and resolution",
+                    charts.heat_map(shown, self.measure),
+                    gist=gist(shown, self.measure),
+                    file=f"{file}-map",
+                    on_click=self.open,
+                )
+            with card():
+                self.curves = Figure(
+                    f"{what}: against width, one line a resolution",
+                    charts.curves(shown, self.measure, self.view.address.flag("log")),
+                    gist="Bars are 95 % intervals. Shift and the wheel zooms; a click on a point opens its row.",
+                    file=f"{file}-curves",
+                    on_click=self.open,
+                )
+
+    def open(self, event: Any) -> None:
+        """Open the row of a point."""
+        if isinstance(event.data, dict) and isinstance(event.data.get("id"), int):
+            ui.navigate.to(f"/entry/{event.data['id']}")
+
+    def go_to_device(self, name: str) -> None:
+        """Open another device's table."""
+        ui.navigate.to(link("/table", device=name))
+
+    def go_to_target(self, name: str) -> None:
+        """Open another target of this device, with the same choices."""
+        target = next(share.target for share in self.shares if str(share.target) == name)
+        ui.navigate.to(self.view.address.keep(**target.as_json()))
+
+    def _chosen(self) -> Share:
+        """Return the target that the address names, else the one with most rows."""
+        asked = {name: self.view.address.get(name) for name in ("runtime", "precision", "threads", "unit")}
+
+        def fits(target: Target) -> bool:
+            has = target.as_json()
+            return all(not value or str(has[name]) == value for name, value in asked.items())
+
+        found = next((share for share in self.shares if fits(share.target)), None)
+        if found is None:
+            there = ", ".join(share.name for share in self.shares)
+            raise LatencyNotFound(f"{self.device} has no rows of that target; it has {there}")
+        return found
+
+
+def select(label: str, options: dict[str, str], value: str, on_change: Any) -> None:
+    """Add a choice."""
+    ui.select(options, value=value, label=label, on_change=lambda event: on_change(event.value)).props(
+        "dense outlined options-dense"
+    )
+
+
+def keys() -> None:
+    """Say what the marks mean."""
+    with ui.element("ul").classes("el-keys").props('aria-label="Marks"'):
+        for mark in MARKS.values():
+            if mark.letter and mark.name != "missing":
+                with ui.element("li"):
+                    text(mark.letter, "b")
+                    text(f" {mark.words}")
+
+
+def columns(measure: str) -> list[Column]:
+    """Return the grid's columns, what matters most first."""
+    unit = charts.UNITS[measure]
+    return [
+        Column("block", "block", "link", 116),
+        Column("width", "width", "number", 92),
+        Column("resolution", "res", "number", 82, "side of the input map"),
+        Column("value", unit, "number", 112 if measure == "time" else 140, "p10", more=SHOWN),
+        Column("half", "±", "share", 86, "half of the 95 % interval, relative"),
+        Column(
+            "standing",
+            "state",
+            "text",
+            120,
+            more={
+                ":valueFormatter": f"p => (({LETTERS})[p.value] ?? '') + ' ' + p.value",
+                "useValueFormatterForExport": False,
+            },
+        ),
+        Column("params", "parameters", "text", 250, more={"tooltipField": "params"}),
+        Column("width_out", "out", "number", 84, "output width"),
+        Column("batch", "batch", "number", 86),
+        Column("p50", "p50", "number", 96),
+        Column("low", "low", "number", 96, "lower end of the 95 % interval of p10"),
+        Column("high", "high", "number", 96, "upper end of the 95 % interval of p10"),
+        Column(
+            "slope", "in company", "number", 124, "what one more copy adds, or what it costs between its neighbours"
+        ),
+        Column("cold", "cold", "number", 96, "with flushed caches"),
+        Column("runs", "runs", "number", 84),
+        Column("measured_at", "measured (UTC)", "text", 175),
+        Column("doubts", "doubts", "text", 320, more={"tooltipField": "doubts"}),
+    ]
+
+
+def gist(rows: list[Found], measure: str) -> str:
+    """Return what a map says, in a sentence."""
+    if not rows:
+        return "There are no rows."
+    slowest = max(rows, key=lambda row: row.latency.p10_ns)
+    fastest = min(rows, key=lambda row: row.latency.p10_ns)
+    doubtful = sum(row.standing == "doubtful" for row in rows)
+
+    def of(row: Found) -> str:
+        value = row.in_unit(row.latency.p10_ns)
+        return f"{value:.3g} {charts.UNITS[measure]} at width {row.spec.width}, resolution {row.spec.resolution}"
+
+    return f"{len(rows):,} rows from {of(fastest)} to {of(slowest)}; {doubtful or 'none'} in doubt."
+
+
+def most(values: Any) -> str:
+    """Return the commonest; empty where there is none."""
+    counted = Counter(values).most_common(1)
+    return str(counted[0][0]) if counted else ""
+
+
+PAGES = (Page("/table", "Table", build, nav=1),)
