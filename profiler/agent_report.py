@@ -10,6 +10,7 @@ from typing import TextIO
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from edgelut.figures import told
 from edgelut.jobs import Claim
 from edgelut.plan import Point
 from edgelut.sequences import label
@@ -65,7 +66,7 @@ class Report:
         kept = "" if current else "; the stable row before it stays"
         target = point.target
         what = f"{label(point.spec)} on {target.runtime} {target.precision} {target.threads}"
-        self.say(f"{device}: {what}: {latency.ms:.3f} ms ±{latency.half_width:.1%}{doubts}{kept}")
+        self.say(f"{device}: {what}: {told(latency)}{doubts}{kept}")
 
     def failed(self, device: str, point: Point, reason: str) -> None:
         """A point cannot be measured."""
