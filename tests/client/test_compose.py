@@ -24,8 +24,9 @@ from edgelut import (
     Target,
     wire,
 )
-from edgelut.compose import ALONE_ERROR, ASSUMED_ERROR, IncompleteNetwork, compose, kendall_tau
+from edgelut.compose import ALONE_ERROR, ASSUMED_ERROR, IncompleteNetwork, compose, count_instructions, kendall_tau
 from edgelut.efficientformer import CONFIGS, Config, network
+from edgelut.errors import OtherUnit, UnlikeMeasures
 from edgelut.http import HttpTable
 from edgelut.quality import NetworkLatency, estimate, network_latency, quality
 from edgelut.sequences import network_spec, repeats
@@ -166,6 +167,62 @@ def test_a_published_network_is_measured_by_its_name_and_one_that_only_has_the_n
 def test_another_targets_rows_are_never_used() -> None:
     with pytest.raises(IncompleteNetwork):
         compose(ABC, replace(TARGET, threads=2), MemoryTable(rows_of(ABC)))
+
+
+def counted(spec: BlockSpec, count: float = 100.0) -> Entry:
+    """The row of a block whose instructions were counted."""
+    entry = row(spec, count, kind="emulated")
+    return replace(entry, latency=replace(entry.latency, clock="instructions"))
+
+
+@pytest.mark.parametrize("kind", ["emulated", "predicted"])
+def test_counts_of_instructions_are_never_added_to_milliseconds_whatever_their_kind(kind: EntryKind) -> None:
+    source = MemoryTable([*rows_of(ABC)[:2], replace(counted(C), kind=kind)])
+    with pytest.raises(UnlikeMeasures, match=r"rows count instructions \(MB4D 96 @28\).*never added to milliseconds"):
+        compose(ABC, TARGET, source)
+    with pytest.raises(UnlikeMeasures, match="rows are times and no counts of instructions: MB4D 48 @56"):
+        count_instructions(ABC, TARGET, source)
+    assert quality(source, TARGET) is None
+
+
+def test_counts_of_instructions_are_added_where_that_is_asked_for() -> None:
+    source = MemoryTable(
+        [
+            counted(A),
+            counted(B, 200.0),
+            replace(counted(C), latency=Latency(*(7.0,) * 5, runs=1, samples=1, clock="instructions")),
+        ]
+    )
+    assert count_instructions(ABC, TARGET, source) == 3 * 120 + 7
+    with pytest.raises(IncompleteNetwork, match="lacks 1 of 3 rows"):
+        count_instructions(ABC, TARGET, MemoryTable([counted(A), counted(B)]))
+
+
+def test_a_sum_that_must_run_on_a_unit_is_refused_where_a_row_ran_elsewhere() -> None:
+    target = replace(TARGET, unit="all")
+
+    def on(unit: str | None, spec: BlockSpec, **changes: Any) -> Entry:
+        entry = row(spec, target=target, **changes)
+        return replace(entry, provenance=Params({**entry.provenance, **({"ran_on": unit} if unit else {})}))
+
+    own = network_spec(ABC)
+    source = MemoryTable([on("ne", A), on("ne", B), on("ne", C), on("ne+cpu", own)])
+    found = compose(ABC, target, source, require_unit="NE")
+    assert found.total_ns == compose(ABC, target, source).total_ns and found.measured is None
+    assert compose(ABC, target, source).measured is not None and not found.doubts
+    mixed = MemoryTable([on("ne", A), on("ne+cpu", B), on(None, C)])
+    with pytest.raises(
+        OtherUnit, match=r"embedding 48->96 @56 on .* and 1 more rows ran on .*ne\+cpu.*, not on ne alone"
+    ):
+        compose(ABC, target, mixed, require_unit="ne")
+    (doubt,) = compose(ABC, target, mixed).doubts
+    assert doubt.startswith("rows ran on other units than one and the same: ") and "1 on ne+cpu" in doubt
+
+
+def test_a_sum_of_rows_that_fell_back_says_so() -> None:
+    target = replace(TARGET, unit="gpu")
+    rows = [replace(row(spec, target=target), provenance=Params({"ran_on": "cpu"})) for spec in (A, B, C)]
+    assert compose(ABC, target, MemoryTable(rows)).doubts == ("rows ran elsewhere: 3 on cpu",)
 
 
 def test_emulated_rows_are_never_added_to_milliseconds() -> None:

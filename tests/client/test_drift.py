@@ -11,6 +11,7 @@ from api.testing import InProcess
 from edgelut import MB4D, BlockSpec, Entry, InvalidSpec, LatencyTable, MemoryTable, NetworkSpec, Params, Query, Target
 from edgelut.compose import compose
 from edgelut.drift import ENOUGH, AlignedSource, divide_out, drifts, estimate
+from edgelut.errors import UnlikeMeasures
 from edgelut.http import HttpTable
 from edgelut.quality import quality
 from edgelut.snapshot import Snapshot, write
@@ -38,6 +39,17 @@ def two_sweeps(factor: float = 1.05, old: Iterable[BlockSpec] = (), **changes: s
     table = MemoryTable(swept([*(old or SPECS), ONLY_OLD], "old", 1, factor, **changes))
     table.put_many(swept(SPECS, "new", 2))
     return table
+
+
+def test_counts_of_instructions_drift_with_counts_alone() -> None:
+    def counted(entries: list[Entry]) -> list[Entry]:
+        return [replace(one, kind="emulated", latency=replace(one.latency, clock="instructions")) for one in entries]
+
+    new, old = swept(SPECS, "new", 2), swept(SPECS, "old", 1, 1.05)
+    drift = estimate(TARGET, counted(old), counted(new))
+    assert drift is not None and drift.factor == pytest.approx(1.05)
+    with pytest.raises(UnlikeMeasures, match="not compared with rows that are times"):
+        estimate(TARGET, counted(old), new)
 
 
 def test_the_factor_common_to_two_sweeps_is_recovered_and_divided_out() -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from edgelut.errors import UnlikeMeasures
 from edgelut.gate import Pair
 from edgelut.ratios import Ratio, apart, interleaved, locate, p10_ns
 from edgelut.types import Run
@@ -40,6 +41,23 @@ def test_what_processes_differ_by_is_in_the_spread_and_not_in_the_error_of_the_r
     assert np.median([one.error for one in found]) < 0.006 < 0.02 < np.median([one.spread for one in found])
     true = np.std([one.log for one in found])
     assert true == pytest.approx(math.sqrt(np.mean([one.spread**2 for one in found])), rel=0.35)
+
+
+def test_counts_of_instructions_have_a_ratio_and_none_with_times() -> None:
+    def counted(sweep: str, ns: float) -> list[Run]:
+        runs = [
+            run(spec(0), sweep, "p", round_, ns, clock="instructions", reference=1.0 + round_) for round_ in range(8)
+        ]
+        return [replace(one, cpu_ns=()) for one in runs]
+
+    new, old = counted("new", 1.1e6), counted("old", 1e6)
+    beside, before = interleaved(new, old), apart(new, old, 0.03)
+    assert beside is not None and beside.log == pytest.approx(math.log(1.1), abs=1e-4)
+    assert before is not None and before.log == pytest.approx(math.log(1.1), abs=1e-4)  # whatever the reference took
+    timed = [run(spec(0), "old", "p", round_, 1e6) for round_ in range(8)]
+    for compare in (interleaved, lambda one, other: apart(one, other, 0.03)):
+        with pytest.raises(UnlikeMeasures, match="new runs are measured in instructions, those before in time"):
+            compare(new, timed)
 
 
 def test_drift_that_both_sides_share_cancels() -> None:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgelut import MB3D, MB4D, BlockSpec, Entry, Target
 from edgelut.blocks import EMBEDDING
+from edgelut.figures import told
 from edgelut.render import entries_table, headline, pivot_table, short
 from edgelut.sequences import chain, cold
 from edgelut.testing import make_entry
@@ -63,6 +64,28 @@ def test_doubts_are_told_below_and_more_than_six_are_counted() -> None:
     assert "? MB4D 8 @28 on host onnxruntime-cpu fp32: hot" in said and "and 3 more" in said
     assert said.count(": hot") == 6
     assert "?" not in text(entries_table([make_entry()]))
+
+
+def test_counts_of_instructions_are_labelled_and_have_columns_of_their_own() -> None:
+    count = make_entry(12.3456e6, MB4D.spec(96, 28), HOST, clock="instructions")
+    time = make_entry(2e6, MB3D.spec(448, 7), Target("host", "torchscript-cpu"))
+    assert headline(count) == "12.346 M instr. ±1.0% emulated"
+    assert told(count.latency) == "12.346 M instr. ±1.0%" and told(time.latency) == "2.000 ms ±1.0%"
+    both, alone = shown(entries_table([count, time]), 120), shown(entries_table([count]), 120)
+    assert both[1].endswith("target ms instructions kind") and alone[1].endswith("target instructions kind")
+    assert "MB4D 96 28 host onnxruntime-cpu fp32 12.346 M instr. ±1.0% emulated" in both
+    pivot = pivot_table([count, time, replace(count, kind="emulated", latency=time.latency)])
+    assert [str(column.header).partition("\n")[2] for column in pivot.columns[3:]] == ["instructions", "ms", "ms"]
+    lines = shown(pivot, 120)
+    assert "MB4D 96 28 12.346 M instr. ±1.0% emulated 2.000 ±1.0% emulated -" in lines
+
+
+def test_a_row_that_ran_elsewhere_than_its_target_says_tells_where() -> None:
+    fell_back = make_entry(1e6, MB4D.spec(96, 28), replace(HOST, unit="gpu"), ran_on="cpu")
+    chosen = make_entry(1e6, MB4D.spec(96, 28), replace(HOST, unit="all"), ran_on="ne+cpu")
+    assert headline(fell_back) == "1.000 ±1.0% on cpu" and headline(chosen) == "1.000 ±1.0% on ne+cpu"
+    assert "host onnxruntime-cpu fp32 gpu, ran on cpu 1.000" in text(entries_table([fell_back]), 120)
+    assert "ran on" not in text(entries_table([make_entry(1e6, MB4D.spec(96, 28), HOST)]), 120)
 
 
 def test_one_line_a_block_and_one_column_a_target() -> None:

@@ -97,6 +97,17 @@ def test_doubts_of_what_a_slope_was_read_from_are_the_rows_own() -> None:
     assert completed(MIXER, flushed).latency.stable  # a cold row only bounds
 
 
+def test_counts_of_instructions_complete_counts_and_no_times() -> None:
+    counts = [
+        make_entry(ns, one, TARGET, clock="instructions") for ns, one in ((20.0, chain(MIXER)), (7.0, cold(MIXER)))
+    ]
+    table = MemoryTable([make_entry(10.0, MIXER, TARGET), *counts])
+    assert completed(MIXER, table).latency == make_entry(10.0, MIXER, TARGET).latency
+    emulated = MemoryTable([make_entry(10.0, MIXER, TARGET, clock="instructions"), *counts])
+    latency = completed(MIXER, emulated).latency
+    assert (latency.slope_ns, latency.cold_ns, latency.measure) == (2.5, 7.0, "instructions")
+
+
 @pytest.mark.parametrize(
     "spec", [IDENTITY.spec(48, 56), chain(MIXER), cold(MIXER), BlockSpec("mine", 8, 8, 4)], ids=str
 )

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from edgelut import MB3D, MB4D, BlockSpec, Entry, InvalidSpec, Latency, NetworkSpec, Params, Run, Target
 from edgelut.blocks import EMBEDDING, FLAT, HEAD, IDENTITY, STEM
 from edgelut.efficientformer import get_config, network
+from edgelut.errors import UnlikeMeasures
 from edgelut.testing import make_entry, make_run, specs, targets
 from edgelut.types import canonical, digest, plain
 
@@ -190,6 +191,41 @@ def test_a_latency_says_its_milliseconds_its_half_width_and_whether_it_is_stable
 def test_an_entry_of_an_unknown_kind_lists_the_kinds() -> None:
     with pytest.raises(InvalidSpec, match="measured, interpolated, predicted, transferred, emulated"):
         Entry(MB4D.spec(8, 4), Target("a", "b"), make_entry().latency, "guessed")  # type: ignore[arg-type]
+
+
+def test_a_row_that_counts_instructions_has_no_milliseconds_and_was_never_measured() -> None:
+    count = make_entry(12_345_678.0, clock="instructions")
+    assert (count.kind, count.latency.measure, count.latency.value) == ("emulated", "instructions", 12_345_678)
+    with pytest.raises(UnlikeMeasures, match="12,345,678 instructions, which are no milliseconds"):
+        _ = count.latency.ms
+    with pytest.raises(InvalidSpec, match="its kind is emulated, not measured"):
+        replace(count, kind="measured")
+    time = make_entry(1.5e6).latency
+    assert (time.measure, time.value, time.ms) == ("time", 1.5, 1.5)
+
+
+@pytest.mark.parametrize(
+    ("unit", "said", "ran_on"),
+    [
+        ("cpu", None, "cpu"),
+        ("GPU", None, "gpu"),
+        ("cpu-little", None, "cpu"),
+        ("all", None, None),
+        ("cpu-and-ne", None, None),
+        ("cpu-and-ne", "NE+cpu", "ne+cpu"),
+        ("gpu", "cpu", "cpu"),
+        ("ne", "", "ne"),
+    ],
+)
+def test_a_row_ran_on_what_it_says_or_on_its_targets_unit_where_that_is_one(
+    unit: str, said: str | None, ran_on: str | None
+) -> None:
+    assert make_entry(target=Target("mac", "coreml", unit=unit), ran_on=said).ran_on == ran_on
+
+
+def test_a_run_is_measured_in_what_its_facts_say() -> None:
+    assert make_run("s").measure == "time"
+    assert make_run("s", facts=Params({"clock": "instructions"})).measure == "instructions"
 
 
 def test_specs_and_targets_read_well() -> None:
