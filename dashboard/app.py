@@ -24,6 +24,7 @@ from .session import Door
 from .settings import Settings, is_loopback
 
 STATIC = Path(__file__).parent / "static"
+FIRST = ("style.css", "dashboard.js")  # others add to them
 ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="6" fill="#0a58a8"/>'
     '<path d="M7 24V13h5v11zm7 0V8h5v16zm7 0V16h4v8z" fill="#fff"/></svg>'
@@ -37,16 +38,19 @@ def create_app(settings: Settings, transport: httpx.AsyncBaseTransport | None = 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await home.feeds.close()
         await home.service.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.state.home = home
     version = sha256(b"".join(file.read_bytes() for file in sorted(STATIC.iterdir()))).hexdigest()[:12]
     app.mount(f"/static/{version}", StaticFiles(directory=STATIC))
-    ui.add_head_html(
-        f'<link rel="stylesheet" href="/static/{version}/style.css"><script src="/static/{version}/dashboard.js"></script>',
-        shared=True,
-    )
+    tags = {
+        ".css": '<link rel="stylesheet" href="/static/{}/{}">',
+        ".js": '<script src="/static/{}/{}"></script>',
+    }
+    files = sorted(STATIC.iterdir(), key=lambda file: (file.name not in FIRST, file.name))
+    ui.add_head_html("".join(tags[file.suffix].format(version, file.name) for file in files), shared=True)
     login.install(app, home)
     data.install(app, home)
     for page in home.pages:

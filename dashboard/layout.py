@@ -19,6 +19,7 @@ from edgelut.errors import EdgelutError, InvalidSpec, ServiceError
 from edgelut.types import Target
 
 from .address import Address
+from .feeds import Feeds
 from .poller import Poller, Watch
 from .rest import AWAY, Call, Calls, Service
 from .rows import RowCache
@@ -52,6 +53,10 @@ class Home:
     poller: Poller = field(default_factory=Poller)
     rows: RowCache = field(default_factory=RowCache)
     pages: tuple[Page, ...] = ()
+    feeds: Feeds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.feeds = Feeds(self.settings)
 
     async def caller(self, token: str | None, fresh_s: float = 4.0) -> Caller:
         """Return who asks with that token; raise NeedsLogin, or ServiceError."""
@@ -110,6 +115,10 @@ class View:
         if not self.caller.guarded or scope in self.caller.scopes:
             return ""
         return f"the token {self.caller.name!r} may look only: this needs the scope {scope}"
+
+    def on_end(self, end: Callable[[], None]) -> None:
+        """Call this once the page is closed."""
+        self._ends.append(end)
 
     def js(self, code: str) -> None:
         """Run JavaScript in the page."""
