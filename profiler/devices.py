@@ -35,8 +35,10 @@ def resolve(text: str, *, present: bool = True) -> str:
             registry.load_device(text)  # raises for a colon too many and one too few
         return text
     seen = _attached(backend) if known else _instanced()
-    matches = [one for one in seen if _means(one, which if known else text)]
-    matches.sort(key=lambda one: not one.usable)
+    names = {one.name for one in seen if _means(one, which if known else text)}
+    matches = sorted(
+        (one for one in seen if one.name in names), key=lambda one: not one.usable
+    )  # there may be two ways to it
     if matches and (matches[0].usable or not present):
         return matches[0].name
     if matches:

@@ -71,6 +71,7 @@ def find(serial: str) -> Phone:
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="edgelut-adb") as pool:
         serials = list(pool.map(_serial, others))
     matches = [one for one, has in zip(others, serials, strict=True) if has == serial]
+    silent = [one for one, has in zip(others, serials, strict=True) if not has]
     if len(matches) > 1 and len({_boot(one) for one in matches}) > 1:
         raise DeviceUnusable(remedies.twins(serial))
     if matches:
@@ -78,6 +79,7 @@ def find(serial: str) -> Phone:
     if own:
         raise DeviceUnusable(f"{name}: {remedies.of_state(own[0])}")
     unknown = [f"{one.serial}: {remedies.of_state(one)}" for one in found if one.network and one.state != "device"]
+    unknown += [remedies.silent(one.serial, PROBE_S) for one in silent]
     raise DeviceUnusable(remedies.absent(name, [one.serial for one in found if one.state == "device"], unknown))
 
 
@@ -133,6 +135,7 @@ def _without_twins(seen: Sequence[Seen]) -> list[Seen]:
 
 
 def _serial(transport: client.Transport) -> str:
+    """Return the serial that a phone on a network gives itself; empty where it does not answer."""
     try:
         said = Phone(transport, transport.serial).ask("getprop ro.serialno; getprop ro.boot.serialno", PROBE_S)
     except DeviceUnusable:

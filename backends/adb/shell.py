@@ -146,7 +146,9 @@ class ShellProcess(LineProcess):
         try:
             line = super().read(timeout_s)
         except TimeoutError as error:
-            raise TimeoutError(f"{self._program} did not answer within {timeout_s:g} s on {self._phone.name}") from error
+            raise TimeoutError(
+                f"{self._program} did not answer within {timeout_s:g} s on {self._phone.name}"
+            ) from error
         if f"{self._mark} ended" not in line:
             return line
         self._take_code(line)

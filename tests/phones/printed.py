@@ -148,7 +148,9 @@ Current temperatures from HAL:
 """,
     "cpufreq": "".join(
         f"cpu{cpu}/cpufreq/{name}:{value}\n"
-        for cpu, (most, allowed) in enumerate([(2002000, 2002000)] * 4 + [(2504000, 1690000)] * 2 + [(2730000, 2730000)] * 2)
+        for cpu, (most, allowed) in enumerate(
+            [(2002000, 2002000)] * 4 + [(2504000, 1690000)] * 2 + [(2730000, 2730000)] * 2
+        )
         for name, value in (
             ("cpuinfo_max_freq", most),
             ("scaling_max_freq", allowed),
