@@ -364,6 +364,9 @@ class _Watcher:
                 watcher._known += 1
                 watcher._start()
 
+            def waiting(self, device: str, why: str) -> None:
+                watcher._bar.console.print(f"waiting for {device}: {why}", highlight=False, markup=False)
+
             def resumed(self, rounds: int) -> None:
                 watcher._bar.console.print(f"going on with {rounds} rounds that were measured before", highlight=False)
 

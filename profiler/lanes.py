@@ -57,6 +57,11 @@ class Lanes:
                 except EdgelutError as error:
                     self._failed[key] = error
 
+    @property
+    def keys(self) -> list[Key]:
+        """The lanes that were begun."""
+        return [*self._lanes, *self._failed]
+
     def learn(self, key: Key) -> Lane:
         """Wait for the facts of a lane that was begun; raise why it cannot be used."""
         if key in self._failed:
@@ -71,6 +76,9 @@ class Lanes:
                 self.count(error)
                 lane.worker.close()
                 self._launch(key)
+            except EdgelutError as error:
+                self._failed[key] = error
+                raise
             else:
                 lane.facts, lane.learned = Params(facts), True
                 return lane
@@ -90,6 +98,11 @@ class Lanes:
     def __getitem__(self, key: Key) -> Lane:
         return self._lanes[key]
 
+    def kill(self) -> None:
+        """End the workers under another thread that waits for them, to be closed by that."""
+        for lane in list(self._lanes.values()):
+            lane.worker.kill()
+
     def close(self) -> None:
         """End the workers."""
         for lane in self._lanes.values():
@@ -97,5 +110,6 @@ class Lanes:
 
     def _launch(self, key: Key) -> None:
         device, runtime = key
+        self._failed.pop(key, None)
         lane = self._lanes[key] = Lane(self._start(runtime))
         lane.worker.send("facts", device=device, runtime=runtime)

@@ -30,6 +30,9 @@ class Observer:
     def step(self, in_round: bool = False) -> None:
         """A session is about to be opened, or a burst of a round to be timed: what is raised here ends the sweep."""
 
+    def waiting(self, device: str, why: str) -> None:
+        """A device is waited for: it is too hot, or busy with something else."""
+
     def resumed(self, rounds: int) -> None:
         """A sweep that was cut off goes on with that many rounds in hand."""
 

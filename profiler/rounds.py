@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 TASKS = "profiler.timing"
 SETTLE_S = 120.0
-OPEN_S = 120.0
 
 
 def start_lanes(context: SweepContext, points: Iterable[Point]) -> Lanes:
@@ -53,11 +52,13 @@ class Group:
     Obligations: what is stored or told is, under the context's lock; what is not done when it raises is closed all the same.
     """
 
+    open_s = 120.0  # for an artifact
+
     def __init__(self, context: SweepContext, stored: dict[Point, Stored], lanes: Lanes | None = None) -> None:
         """`lanes` are those that were started already; they are closed with the group."""
         self._context = context
         self._policy = context.policy
-        self._rows = [Row(number, point, artifact) for number, (point, artifact) in enumerate(stored.items())]
+        self._rows = [Row(next(context.numbers), point, artifact) for point, artifact in stored.items()]
         self._live: list[Row] = []
         self._lanes = lanes or start_lanes(context, stored)
         self._earlier: list[Run] = []  # of this sweep, stored before it was cut off
@@ -176,7 +177,7 @@ class Group:
         """Have a row's artifact opened."""
         place = {"number": row.number, "path": str(row.stored.path)}
         found: Opened = self._lanes[row.lane].worker.call(
-            "open_session", OPEN_S, **place, target=row.point.target, shapes=row.stored.shapes, **more
+            "open_session", self.open_s, **place, target=row.point.target, shapes=row.stored.shapes, **more
         )
         return found
 

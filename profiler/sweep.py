@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 from edgelut.errors import BackendMissing, EdgelutError, StorageError
@@ -16,10 +17,12 @@ from edgelut.types import Entry
 
 from .artifacts import Stored
 from .export_points import ExportPool, Turn
+from .hosting import is_local
 from .lanes import Lanes
 from .ledger import Ledger
 from .lock import device_lock
 from .observer import Observer
+from .overlap import Arrived, measure_remote, together
 from .rounds import Group, start_lanes
 from .toolchains import Toolchains
 
@@ -50,6 +53,8 @@ class SweepContext:
     toolchains: Toolchains
     keep: Sequence[int] = ()  # descriptors that every worker holds: the device's lock
     lock: threading.RLock = field(default_factory=threading.RLock)  # of store, observer, ledger and result
+    numbers: Iterator[int] = field(default_factory=count)  # of sessions: no two of a sweep have the same
+    ended: int = 0  # rows of groups that are measured
     ledger: Ledger = field(init=False)
 
     def __post_init__(self) -> None:
@@ -103,6 +108,9 @@ def run_sweep(
 
 def _sweep_one(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, device: str) -> None:
     """Measure points of one device; its workers start while artifacts are looked for."""
+    if _is_remote(device):
+        _sweep_remote(context, pool, turn, locks, device)
+        return
     with device_lock(locks, device) as lock, ExitStack() as stack:
         context.keep = (lock,)
         lanes = start_lanes(context, context.points)
@@ -111,12 +119,36 @@ def _sweep_one(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path,
 
 
 def _sweep_many(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, devices: Sequence[str]) -> None:
-    """Measure points of several devices, one device after another, when all artifacts are there."""
-    stored = _export(context.points, context, pool, turn)
-    for device in devices:
+    """Measure points of several devices, one device after another: this machine's when all artifacts are there, then others."""
+    local = [device for device in devices if not _is_remote(device)]
+    stored = _export([point for point in context.points if point.target.device in local], context, pool, turn)
+    for device in local:
         with device_lock(locks, device) as lock:
             context.keep = (lock,)
             _measure(context, {point: stored[point] for point in stored if point.target.device == device})
+    for device in devices:
+        if device not in local:
+            _sweep_remote(context, pool, turn, locks, device)
+
+
+def _sweep_remote(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, device: str) -> None:
+    """Measure points of a device that is not this machine, whose artifacts are made meanwhile."""
+    points = together([point for point in context.points if point.target.device == device])
+
+    def export(arrived: Arrived, turn: Turn) -> object:
+        return _export(points, context, pool, turn, arrived)
+
+    with device_lock(locks, device) as lock:
+        context.keep = (lock,)
+        measure_remote(context, points, export, turn)
+
+
+def _is_remote(device: str) -> bool:
+    """Say whether a device is not this machine; of one that there is not, each row will say so."""
+    try:
+        return not is_local(device)
+    except BackendMissing:
+        return False
 
 
 def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:
@@ -129,15 +161,23 @@ def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:
     return sorted(points, key=lambda point: (point.target, point.spec) not in doubtful)
 
 
-def _export(points: Sequence[Point], context: SweepContext, pool: ExportPool, turn: Turn) -> dict[Point, Stored]:
-    """Export the points' artifacts; a point whose export fails is a stored failure."""
+def _export(
+    points: Sequence[Point],
+    context: SweepContext,
+    pool: ExportPool,
+    turn: Turn,
+    arrived: Arrived = lambda point, stored: None,
+) -> dict[Point, Stored]:
+    """Export the points' artifacts, and tell of each one; a point whose export fails is a stored failure."""
     unique = list(dict.fromkeys(points))
     stored: dict[Point, Stored] = {}
 
     def done(index: int, artifact: Stored, made: bool) -> None:
         stored[unique[index]] = artifact
-        context.store.put_artifact(artifact.artifact)
-        context.observer.exported(len(stored), len(unique), unique[index], made)
+        with context.lock:
+            context.store.put_artifact(artifact.artifact)
+            context.observer.exported(len(stored), len(unique), unique[index], made)
+        arrived(unique[index], artifact)
 
     def failed(index: int, error: EdgelutError) -> None:
         if isinstance(error, BackendMissing | StorageError):

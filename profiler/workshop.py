@@ -148,6 +148,9 @@ class _Watcher(observer.Observer):
         self.known_rows += 1
         self._store.known(point.spec, point.target)
 
+    def waiting(self, device: str, why: str) -> None:
+        self._report.say(f"{self._device}: waiting: {why}")
+
     def resumed(self, rounds: int) -> None:
         self._report.say(f"{self._device}: going on with {rounds} rounds that were measured before")
 

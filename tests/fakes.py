@@ -49,6 +49,9 @@ class InlineWorker:
         assert self._sent[0] == name
         return self.call(name, **self._sent[1])
 
+    def kill(self) -> None:
+        """Nothing to end."""
+
     def close(self) -> None:
         """Nothing to end."""
 
@@ -64,12 +67,16 @@ class Watcher(Observer):
         self.reports: list[Progress] = []
         self.rows: list[tuple[Point, bool]] = []
         self.failures: list[tuple[Point, str]] = []
+        self.waits: list[tuple[str, str]] = []
 
     def exported(self, done: int, total: int, point: Point, made: bool) -> None:
         self.exports.append((done, total, point, made))
 
     def known(self, point: Point, entry: Entry) -> None:
         self.knowns.append(point)
+
+    def waiting(self, device: str, why: str) -> None:
+        self.waits.append((device, why))
 
     def resumed(self, rounds: int) -> None:
         self.resumes.append(rounds)
