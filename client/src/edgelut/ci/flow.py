@@ -92,9 +92,9 @@ class Flow:
             job = self.jobs.submit(labelled, key=key)
         except LatencyNotFound as error:
             raise _NoBaseline(str(error)) from error
-        self._links.append(JobLink(purpose, job.id, f"{self.jobs.url}/jobs/{job.id}"))
-        self.progress.say(f"job {job.id} on {', '.join(job.devices) or 'no device yet'}: {self._links[-1].url}")
         try:
+            self._links.append(JobLink(purpose, job.id, f"{self.jobs.url}/jobs/{job.id}"))
+            self.progress.say(f"job {job.id} on {', '.join(job.devices) or 'no device yet'}: {self._links[-1].url}")
             job = self.jobs.wait(job.id, self.progress.job, self.progress.event, self._left_s())
         except ServiceError as error:
             if error.problem != "timeout":
