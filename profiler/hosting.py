@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from backends import registry
+from edgelut.errors import BackendMissing
 from edgelut.types import Target
 
 from .toolchains import Toolchains
@@ -13,6 +14,14 @@ from .toolchains import Toolchains
 def is_local(device: str) -> bool:
     """Say whether a device is this machine; raise BackendMissing. Reaches for nothing."""
     return registry.load_device(device).local
+
+
+def is_remote(device: str) -> bool:
+    """Say whether a device is not this machine; one that there is not is none, and each row of it will say so."""
+    try:
+        return not is_local(device)
+    except BackendMissing:
+        return False
 
 
 def is_hosted(target: Target, toolchains: Toolchains) -> bool:

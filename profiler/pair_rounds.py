@@ -7,12 +7,12 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeAlias
 
 from backends.base import Timing
-from edgelut.errors import DeviceBusy, EdgelutError
+from edgelut.errors import DeviceBusy, DeviceUnusable, EdgelutError
 from edgelut.jobs import Closed
 from edgelut.plan import Point
 from edgelut.types import Params, Run, Scalar
@@ -22,8 +22,9 @@ from .errors import WorkerDied
 from .hosting import is_hosted
 from .observer import Progress
 from .pace import Pace
-from .stats import clock_of
-from .timing import Opened
+from .rounds import with_reference
+from .rows import row_facts, timeout_s
+from .timing import Burst, Opened
 from .worker import Worker
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class _Lane:
 
 
 @dataclass(eq=False, slots=True)
-class _Row:
+class SideRow:
     """One artifact of a point."""
 
     side: Side
@@ -62,11 +63,11 @@ class _Row:
 
 
 @dataclass(eq=False, slots=True)
-class _Pair:
+class PairRows:
     """A point being measured. Its bursts have one size on both sides and in all rounds, for p10 depends on it."""
 
     match: Match
-    rows: list[_Row]
+    rows: list[SideRow]
     inner: int = 0
     call_ns: int = 0
 
@@ -74,14 +75,16 @@ class _Pair:
 class Session:
     """Measures points that are held open together."""
 
+    open_s = 120.0  # for an artifact
+
     def __init__(self, context: PairContext, matches: Sequence[Match]) -> None:
         self._context = context
         self._pairing = context.pairing
         self._live = [
-            _Pair(
+            PairRows(
                 match,
                 [
-                    _Row(side, 2 * n + own, match.item.point, stored)
+                    SideRow(side, 2 * n + own, match.item.point, stored)
                     for own, (side, stored) in enumerate(match.stored.items())
                 ],
             )
@@ -99,7 +102,8 @@ class Session:
                 self._start_generation()
                 for _ in range(self._pairing.rounds - done % self._pairing.rounds):
                     started = time.perf_counter()
-                    self._round(round_)
+                    while not self._round(round_):
+                        pass
                     done, round_ = done + 1, round_ + 1
                     self._report(done, time.perf_counter() - started)
                 self._end_generation()
@@ -114,7 +118,7 @@ class Session:
     def _resume(self) -> tuple[int, int]:
         """Return how many rounds are stored whole, and the number of the next one: never one that a crash cut in two."""
         rows = {(row.side, row.point.spec, row.point.target): row for pair in self._live for row in pair.rows}
-        rounds: dict[_Row, set[int]] = defaultdict(set)
+        rounds: dict[SideRow, set[int]] = defaultdict(set)
         last = -1
         for side, store in self._context.stores.items():
             for run in store.sweep_runs(self._context.sweeps[side]):
@@ -131,7 +135,7 @@ class Session:
 
     def _start_generation(self) -> None:
         """Start fresh processes for both sides at once: to open all artifacts takes longer than a round."""
-        by_lane: dict[Key, list[_Row]] = defaultdict(list)
+        by_lane: dict[Key, list[SideRow]] = defaultdict(list)
         for pair in self._live:
             for row in pair.rows:
                 by_lane[row.lane].append(row)
@@ -143,14 +147,14 @@ class Session:
         for pair in self._live:
             self._size(pair)
 
-    def _fill(self, key: Key, rows: Sequence[_Row]) -> dict[_Row, EdgelutError]:
+    def _fill(self, key: Key, rows: Sequence[SideRow]) -> dict[SideRow, EdgelutError]:
         """Start a lane's worker and open its rows; return those that cannot be, with what they raised.
 
         A row that ends the worker is left out, and a new worker takes the others.
         """
-        failed: dict[_Row, EdgelutError] = {}
+        failed: dict[SideRow, EdgelutError] = {}
         while True:
-            opening: _Row | None = None
+            opening: SideRow | None = None
             try:
                 lane = self._lanes[key] = self._start(key)
                 for opening in [row for row in rows if row not in failed]:
@@ -162,7 +166,7 @@ class Session:
                     failed[opening] = error
                     continue
                 return {**dict.fromkeys(rows, error), **failed}
-            except DeviceBusy:
+            except (DeviceBusy, DeviceUnusable):
                 raise
             except EdgelutError as error:  # of the worker as a whole: none of its rows can be measured
                 self._end_lane(key)
@@ -180,25 +184,32 @@ class Session:
             raise
         return _Lane(worker, Params(facts))
 
-    def _open(self, lane: _Lane, row: _Row, failed: dict[_Row, EdgelutError]) -> None:
+    def _open(self, lane: _Lane, row: SideRow, failed: dict[SideRow, EdgelutError]) -> None:
         self._context.observer.step()
         try:
             row.opened = lane.worker.call(
                 "open_session",
+                self.open_s,
                 number=row.number,
                 path=str(row.stored.path),
                 target=row.point.target,
                 shapes=row.stored.shapes,
+                **self._checks(row),
             )
-        except (WorkerDied, DeviceBusy):
+        except (WorkerDied, DeviceBusy, DeviceUnusable):
             raise
         except EdgelutError as error:
             failed[row] = error
 
-    def _size(self, pair: _Pair) -> None:
+    def _checks(self, row: SideRow) -> dict[str, bool]:
+        """Return how a row's outputs are checked when it is opened."""
+        return {}
+
+    def _size(self, pair: PairRows) -> None:
         if not pair.inner:
             pair.call_ns = min(row.opened.call_ns for row in pair.rows if row.opened)
-            pair.inner = 1 if pair.match.item.point.is_cold else self._context.policy.inner(pair.call_ns)
+            once = pair.match.item.point.is_cold or any(row.opened.counts for row in pair.rows if row.opened)
+            pair.inner = 1 if once else self._context.policy.inner(pair.call_ns)
 
     def _end_generation(self) -> None:
         for key in list(self._lanes):
@@ -209,7 +220,7 @@ class Session:
         if lane is not None:
             lane.worker.close()
 
-    def _drop(self, failed: dict[_Row, EdgelutError]) -> None:
+    def _drop(self, failed: dict[SideRow, EdgelutError]) -> None:
         """End the points of rows that failed."""
         for pair in list(self._live):
             for row in pair.rows:
@@ -227,19 +238,19 @@ class Session:
         if rows:
             self._drop(self._fill(key, rows))
 
-    def _round(self, round_: int) -> None:
-        """Time each point's sides back to back, points and the reference in random order; then store it all."""
+    def _round(self, round_: int) -> bool:
+        """Time each point's sides back to back, points and the reference in random order; then store it all, and say so."""
         self._pace.now = None
         for key in sorted({row.lane for pair in self._live for row in pair.rows}):
             self._settle(key)
         hosted = any(map(self._is_hosted, self._live))
-        items: list[_Pair | Pace] = [*self._live, *([self._pace] if hosted else [])]
+        items: list[PairRows | Pace] = [*self._live, *([self._pace] if hosted else [])]
         for item in self._context.policy.order(items, round_):
             if isinstance(item, Pace):
                 item.time()
             elif item in self._live:
                 self._time_pair(item, round_)
-        self._store()
+        return self._store()
 
     def _settle(self, key: Key) -> None:
         """Let a lane's device come to rest; a worker that dies in it is no point's fault."""
@@ -253,22 +264,26 @@ class Session:
                 raise
             self._refill(key)
 
-    def _time_pair(self, pair: _Pair, round_: int) -> None:
+    def _time_pair(self, pair: PairRows, round_: int) -> None:
         """Time both sides; each comes first in every second round."""
         coin = random.Random(f"{self._context.policy.seed}/{pair.match.item.number}").randrange(2)
         for row in pair.rows if (round_ + coin) % 2 else pair.rows[::-1]:
             self._context.observer.step(in_round=True)
             try:
                 row.pending = self._burst(pair, row, round_)
-            except DeviceBusy:
+            except (DeviceBusy, DeviceUnusable):
                 raise
             except EdgelutError as error:
-                self._drop({row: error})
-                if isinstance(error, WorkerDied):
-                    self._refill(row.lane)
+                self._fail(row, error)
                 return
 
-    def _burst(self, pair: _Pair, row: _Row, round_: int) -> Run:
+    def _fail(self, row: SideRow, error: EdgelutError) -> None:
+        """End the point of a row."""
+        self._drop({row: error})
+        if isinstance(error, WorkerDied):
+            self._refill(row.lane)
+
+    def _burst(self, pair: PairRows, row: SideRow, round_: int) -> Run:
         lane = self._lanes[row.lane]
         assert row.opened is not None
         started = datetime.now(UTC)
@@ -285,26 +300,35 @@ class Session:
             warmups=warmups,
             reference_ns=0.0,
             started_at=started,
-            facts=lane.facts,
+            facts=row_facts(lane.facts, row.opened, row.point.target.device),
             artifact_sha256=row.stored.artifact.sha256,
             load_ns=row.opened.loaded.load_ns,
             compile_ns=row.opened.loaded.compile_ns,
             peak_memory_bytes=row.opened.peak_memory_bytes,
         )
 
-    def _time(self, pair: _Pair, row: _Row, worker: Worker) -> tuple[int, Timing]:
+    def _time(self, pair: PairRows, row: SideRow, worker: Worker) -> tuple[int, Timing]:
         """Return how many warm-up calls there were, and the burst."""
-        cold = row.point.is_cold
-        warmups, samples = self._pairing.burst(pair.call_ns, pair.inner)
-        if cold:
-            warmups, samples = 0, self._context.policy.cold_samples
-        timeout_s = 60 + 50 * (samples * pair.inner + warmups) * pair.call_ns / 1e9
-        burst = {"samples": samples} if cold else {"warmups": warmups, "samples": samples, "inner": pair.inner}
-        timing: Timing = worker.call("time_cold" if cold else "time_session", timeout_s, number=row.number, **burst)
-        return warmups, timing
+        burst = self._sized(pair, row)
+        wait_s = timeout_s(pair.call_ns, [burst])
+        if burst.cold:
+            timing: Timing = worker.call("time_cold", wait_s, number=row.number, samples=burst.samples)
+        else:
+            how = {"warmups": burst.warmups, "samples": burst.samples, "inner": burst.inner}
+            timing = worker.call("time_session", wait_s, number=row.number, **how)
+        return burst.warmups, timing
 
-    def _store(self) -> None:
-        """Store a round; a point of which a side is missing has none."""
+    def _sized(self, pair: PairRows, row: SideRow) -> Burst:
+        """Return what is timed of a side in a round."""
+        if row.opened is not None and row.opened.counts:
+            return Burst(row.number, 0, 1)
+        if row.point.is_cold:
+            return Burst(row.number, 0, self._context.policy.cold_samples, cold=True)
+        warmups, samples = self._pairing.burst(pair.call_ns, pair.inner)
+        return Burst(row.number, warmups, samples, pair.inner)
+
+    def _store(self) -> bool:
+        """Store a round; a point of which a side is missing has none. Return whether it was kept."""
         runs = [
             self._with_reference(pair, row.pending)
             for pair in self._live
@@ -313,19 +337,20 @@ class Session:
             if row.pending is not None
         ]
         self._context.put(runs)
+        self._forget()
+        return True
+
+    def _forget(self) -> None:
+        """Leave the round behind."""
         for pair in self._live:
             for row in pair.rows:
                 row.pending = None
 
-    def _with_reference(self, pair: _Pair, run: Run) -> Run:
+    def _with_reference(self, pair: PairRows, run: Run) -> Run:
         """Return the run with its round's reference time, on the clock of its row."""
-        now = self._pace.now
-        if now is None or not self._is_hosted(pair):
-            return run
-        on_cpu = clock_of(run.target.threads) == "cpu" and run.cpu_ns
-        return replace(run, reference_ns=now.cpu_ns if on_cpu else now.wall_ns)
+        return with_reference(run, self._pace.now if self._is_hosted(pair) else None)
 
-    def _is_hosted(self, pair: _Pair) -> bool:
+    def _is_hosted(self, pair: PairRows) -> bool:
         """Say whether its calls run on this machine's processor, whose speed the reference tells."""
         return is_hosted(pair.match.item.point.target, self._context.toolchains)
 

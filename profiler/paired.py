@@ -20,9 +20,11 @@ from edgelut.types import Run
 
 from .artifacts import ArtifactStore, Stored
 from .export_points import ExportPool, Turn
+from .hosting import is_remote
 from .lock import device_lock
 from .observer import Observer
 from .pair_rounds import Session
+from .remote_pairs import RemoteSession
 from .toolchains import Toolchains
 
 GROUP_BYTES = 1 << 29  # of new artifacts held open at a time; the old ones are open beside them
@@ -141,7 +143,8 @@ def run_pairs(
         with device_lock(home / "locks", device) as lock:
             context.keep = (lock,)
             for group in _groups([match for match in matches if match.item.point.target.device == device]):
-                Session(context, group).measure()
+                session = RemoteSession(context, group, turn) if is_remote(device) else Session(context, group)
+                session.measure()
     return [context.closed[item.number] for item in points]
 
 

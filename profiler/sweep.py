@@ -17,7 +17,7 @@ from edgelut.types import Entry
 
 from .artifacts import Stored
 from .export_points import ExportPool, Turn
-from .hosting import is_local
+from .hosting import is_remote
 from .lanes import Lanes
 from .ledger import Ledger
 from .lock import device_lock
@@ -108,7 +108,7 @@ def run_sweep(
 
 def _sweep_one(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, device: str) -> None:
     """Measure points of one device; its workers start while artifacts are looked for."""
-    if _is_remote(device):
+    if is_remote(device):
         _sweep_remote(context, pool, turn, locks, device)
         return
     with device_lock(locks, device) as lock, ExitStack() as stack:
@@ -120,7 +120,7 @@ def _sweep_one(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path,
 
 def _sweep_many(context: SweepContext, pool: ExportPool, turn: Turn, locks: Path, devices: Sequence[str]) -> None:
     """Measure points of several devices, one device after another: this machine's when all artifacts are there, then others."""
-    local = [device for device in devices if not _is_remote(device)]
+    local = [device for device in devices if not is_remote(device)]
     stored = _export([point for point in context.points if point.target.device in local], context, pool, turn)
     for device in local:
         with device_lock(locks, device) as lock:
@@ -141,14 +141,6 @@ def _sweep_remote(context: SweepContext, pool: ExportPool, turn: Turn, locks: Pa
     with device_lock(locks, device) as lock:
         context.keep = (lock,)
         measure_remote(context, points, export, turn)
-
-
-def _is_remote(device: str) -> bool:
-    """Say whether a device is not this machine; of one that there is not, each row will say so."""
-    try:
-        return not is_local(device)
-    except BackendMissing:
-        return False
 
 
 def _doubtful_first(points: Sequence[Point], store: RunStore) -> list[Point]:

@@ -14,7 +14,7 @@ from backends import registry
 from db.engine import SqlStore, open_store
 from edgelut.plan import Policy
 from profiler import agent as agents
-from profiler import export_points, rounds, timing
+from profiler import checking, cooling, export_points, flights, rounds, timing
 from profiler.worker import Worker
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
 from tests.profiler.lab import Lab, wait_until
@@ -90,6 +90,20 @@ def hosted(script: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The runtime `scripted` as one that runs on this machine's processor; pauses between rounds are not waited for."""
     monkeypatch.setattr(type(registry.load_runtime("scripted")), "hosted", True)
     monkeypatch.setattr(Policy, "pause_s", lambda policy, round_s: 0.0)
+
+
+@pytest.fixture
+def phone(script: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder that tells the phone what to do; one round is one flight, and nothing is waited for."""
+    folder = script.parent / "phones"
+    names = {"edgelut.devices": {"phone": f"{OUTSIDE}.phone"}, "edgelut.runtimes": {"phone": f"{OUTSIDE}.phone"}}
+    install_plugins(folder, names, "phones")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(folder), os.environ["PYTHONPATH"])))
+    monkeypatch.setattr(flights, "FLIGHT_S", 0.0)
+    monkeypatch.setattr(cooling, "PAUSE_S", 0.0)
+    monkeypatch.setattr(checking, "Worker", InlineWorker)
+    return script
 
 
 @pytest.fixture

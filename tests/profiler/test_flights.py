@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,27 +15,13 @@ from edgelut.sequences import cold
 from edgelut.types import Entry, Run, Target
 from profiler import checking, cooling, flights, overlap
 from profiler.sweep import SweepResult, run_sweep
-from tests.fakes import OUTSIDE, InlineWorker, Watcher, install_plugins
+from tests.fakes import Watcher
 
 pytestmark = pytest.mark.usefixtures("quick_exports", "inline", "phone")
 PROCESSES = pytest.mark.usefixtures("processes")
 PHONE = Target("phone:one", "phone")
 POLICY = Policy(min_rounds=4, spread_s=0)
 SIDE = 4
-
-
-@pytest.fixture
-def phone(script: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder that tells the phone what to do; one round is one flight, and nothing is waited for."""
-    folder = script.parent / "phones"
-    names = {"edgelut.devices": {"phone": f"{OUTSIDE}.phone"}, "edgelut.runtimes": {"phone": f"{OUTSIDE}.phone"}}
-    install_plugins(folder, names, "phones")
-    monkeypatch.syspath_prepend(str(folder))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(folder), os.environ["PYTHONPATH"])))
-    monkeypatch.setattr(flights, "FLIGHT_S", 0.0)
-    monkeypatch.setattr(cooling, "PAUSE_S", 0.0)
-    monkeypatch.setattr(checking, "Worker", InlineWorker)
-    return script
 
 
 def points(*widths: int, target: Target = PHONE) -> list[Point]:

@@ -14,7 +14,7 @@ import pytest
 
 from db.engine import SqlStore
 from edgelut.blocks import IDENTITY
-from edgelut.errors import DeviceBusy
+from edgelut.errors import DeviceBusy, DeviceUnusable
 from edgelut.gate import Pair, judge
 from edgelut.jobs import Baseline, BatchPoint, Closed
 from edgelut.plan import Point, Policy
@@ -29,6 +29,7 @@ from profiler.worker import Worker
 from tests.fakes import InlineWorker, Watcher
 
 NULL, SCRIPTED = Target("null", "null"), Target("null", "scripted")
+PHONE = Target("phone:one", "phone")
 BURSTS = Pairing(
     generations=3, rounds=4, burst_ns=8_000_000, min_samples=4, max_samples=8
 )  # more than 3: seen as bursts
@@ -365,3 +366,42 @@ def test_a_burst_is_short_and_a_long_call_is_taken_once() -> None:
     pairing = Pairing()
     assert pairing.burst(500_000, 1) == (1, 4) and pairing.burst(3_000_000, 1) == (1, 2)
     assert pairing.burst(1_000, 512) == (1, 3) and pairing.burst(30_000_000, 1) == (0, 1)
+
+
+def test_pairs_on_a_phone_are_looked_at_checked_and_stored(bench: Bench, phone: Path) -> None:
+    (phone / "states").write_text("31\n44 hot\n36\n37\n")
+    watcher = Watcher()
+    closed = bench.run(pairs(bench.home, {8: 16}, PHONE), watcher)
+    assert [one.state for one in closed] == ["compared"] and watcher.waits == [("phone:one", "hot")]
+    new, old = bench.runs()
+    assert [run.round for run in new] == [run.round for run in old] == list(range(BURSTS.total))
+    assert {run.wall_ns[0] // run.inner for run in new} == {ns(8)} and {run.wall_ns[0] // run.inner for run in old} == {
+        ns(16)
+    }
+    assert new[0].facts["observed_battery_c"] == 36 and new[0].facts["affinity"] == "f0"
+
+
+def test_pairs_on_a_phone_that_goes_are_interrupted_and_go_on(bench: Bench, phone: Path) -> None:
+    (phone / "gone-after").write_text("9")
+    with pytest.raises(DeviceUnusable, match="plug it in"):
+        bench.run(pairs(bench.home, {8: 16}, PHONE))
+    kept = len(bench.runs()[0])
+    (phone / "gone").unlink()
+    watcher = Watcher()
+    closed = bench.run(pairs(bench.home, {8: 16}, PHONE), watcher)
+    assert kept >= 1 and watcher.resumes == [kept] and closed[0].state == "compared"
+    assert len(bench.runs()[0]) == BURSTS.total
+
+
+@pytest.mark.parametrize("how", ["wrong-8", "boom-8", "fail-16"])
+def test_a_side_that_fails_on_a_phone_fails_its_point_and_no_other(bench: Bench, phone: Path, how: str) -> None:
+    (phone / how).touch()
+    closed = bench.run(pairs(bench.home, {8: 16, 24: 32}, PHONE))
+    assert [one.state for one in closed] == ["failed", "compared"]
+
+
+def test_counts_are_compared_one_sample_a_round(bench: Bench, phone: Path) -> None:
+    (phone / "counts").touch()
+    bench.run(pairs(bench.home, {8: 16}, PHONE))
+    new, _ = bench.runs()
+    assert {(len(run.wall_ns), run.inner, run.conditions["clock"]) for run in new} == {(1, 1, "instructions")}
