@@ -25,7 +25,12 @@ MACHINES = {"arm64-v8a": "aarch64", "x86_64": "x86_64"}  # by Android's name of 
 ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 MOST_NUMBERS = 65536
 
-Answer = Mapping[str, Any]
+
+class Answer(dict[str, Any]):
+    """What a runner answered; what is not in it is an EdgelutError."""
+
+    def __missing__(self, name: str) -> Any:
+        raise EdgelutError(f"the runner's answer says nothing of {name!r}: {str(dict(self))[:200]}")
 
 
 class Interrupted(EdgelutError):
@@ -236,7 +241,7 @@ def _parse(said: str) -> Answer | None:
     except ValueError:
         return None
     known = isinstance(answer, dict) and (isinstance(answer.get("ok"), bool) or "runner" in answer)
-    return answer if known else None
+    return Answer(answer) if known else None
 
 
 def _error(answer: Answer, name: str) -> EdgelutError:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import quote
@@ -69,7 +70,7 @@ class NativeSession(Session):
 
         def again() -> Timing:
             runner, asked = waiting.pop() if waiting else self._begin(warmups, iterations, inner, cold)
-            return _timing(runner.wait(asked), iterations, self.loaded)
+            return _timing(runner.wait(asked), iterations, self.loaded.clock == "instructions")
 
         def wait() -> Timing:
             started = time.perf_counter()
@@ -110,9 +111,9 @@ class NativeSession(Session):
         number = runner.take_number()
         try:
             answer = runner.ask(f"open {number} {_quoted(there)} {self._threads}", OPEN_S)
-            self._inputs = tuple((end["name"], _dtype(end["type"])) for end in answer["inputs"])
+            self._inputs = tuple((name, dtype) for name, dtype, _ in _ends(answer["inputs"]))
             self.loaded = self._loaded(runner, answer)
-        except (EdgelutError, KeyError, TypeError):
+        except EdgelutError:
             runner.drop_number(number)
             raise
         self._number, self._bound = number, b""
@@ -158,7 +159,7 @@ class NativeSession(Session):
             if not self._device.local:
                 self._device.pull(there, here)
                 self._device.run(["rm", "-f", there], LEAST_S)
-            return _outputs(here.read_bytes(), answer["outputs"])
+            return _outputs(here.read_bytes(), _ends(answer["outputs"]))
 
 
 class OnnxruntimeNative(Runtime):
@@ -230,7 +231,8 @@ class OnnxruntimeNative(Runtime):
         def again() -> Timing:
             runner, asked = waiting.pop() if waiting else begin()
             answer = runner.wait(asked)
-            return Timing(tuple(answer["wall_ns"]), tuple(answer["cpu_ns"]))
+            kernels = answer["wall_ns"]
+            return _timing(answer, len(kernels) if isinstance(kernels, list) else 0, counts=False)
 
         return lambda: _retry(again)
 
@@ -243,33 +245,34 @@ def _retry(call: Callable[[], T]) -> T:
     return call()
 
 
-def _timing(answer: Answer, samples: int, loaded: Loaded) -> Timing:
+def _timing(answer: Answer, samples: int, counts: bool) -> Timing:
     """Return a burst's samples; raise EdgelutError where they are not as many whole numbers as were asked for."""
-    counts = loaded.clock == "instructions"
-    wall = answer.get("instructions" if counts else "wall_ns")
-    cpu = [] if counts else answer.get("cpu_ns")
+    wall = answer["instructions" if counts else "wall_ns"]
+    cpu = [] if counts else answer["cpu_ns"]
     for values, wanted in ((wall, samples), (cpu, 0 if counts else samples)):
         if not isinstance(values, list) or len(values) != wanted or not all(type(value) is int for value in values):
-            raise EdgelutError(f"the runner gave no {samples} samples but {str(answer)[:200]}")
-    return Timing(tuple(wall or ()), tuple(cpu or ()))
+            raise EdgelutError(f"the runner gave no {samples} samples but {str(dict(answer))[:200]}")
+    return Timing(tuple(wall), tuple(cpu))
 
 
-def _outputs(content: bytes, ends: Sequence[Mapping[str, Any]]) -> list[Array]:
+def _ends(said: Any) -> list[tuple[str, np.dtype[Any], tuple[int, ...]]]:
+    """Return the names, types and shapes of inputs or outputs; the types are little-endian."""
+    try:
+        return [(str(end["name"]), np.dtype(end["type"]).newbyteorder("<"), tuple(end["shape"])) for end in said]
+    except (KeyError, TypeError) as error:
+        raise EdgelutError(f"the runner describes inputs or outputs by {str(said)[:200]}") from error
+
+
+def _outputs(content: bytes, ends: Sequence[tuple[str, np.dtype[Any], tuple[int, ...]]]) -> list[Array]:
     """Cut a file of outputs into arrays."""
     arrays, place = [], 0
-    for end in ends:
-        dtype, shape = _dtype(end["type"]), tuple(end["shape"])
-        count = int(np.prod(shape, dtype=np.int64))
+    for name, dtype, shape in ends:
+        count = prod(shape)
         if place + count * dtype.itemsize > len(content):
-            raise EdgelutError(f"the runner wrote {len(content)} bytes of outputs, too few for {end['name']} {shape}")
+            raise EdgelutError(f"the runner wrote {len(content)} bytes of outputs, too few for {name} {shape}")
         arrays.append(np.frombuffer(content, dtype, count, place).reshape(shape))
         place += count * dtype.itemsize
     return arrays
-
-
-def _dtype(name: str) -> np.dtype[Any]:
-    """Return a type as the runner writes it: little-endian."""
-    return np.dtype(name).newbyteorder("<")
 
 
 def _quoted(path: str) -> str:
