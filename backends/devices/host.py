@@ -11,7 +11,8 @@ from pathlib import Path
 
 import psutil
 
-from backends.base import Attached, Device, Process
+from backends.apple import mac
+from backends.base import Attached, Device, DeviceState, Process
 from backends.processes import LineProcess
 from edgelut.types import Params, Scalar
 
@@ -41,7 +42,11 @@ class Host(Device):
         frequency = psutil.cpu_freq()
         if frequency is not None and frequency.current:
             facts["observed_frequency_mhz"] = round(frequency.current)
-        return facts
+        return {**facts, **mac.facts()} if mac.version() else facts
+
+    def state(self) -> DeviceState:
+        """Return what macOS says of its limits; other systems tell nothing here."""
+        return DeviceState(throttled=mac.throttled()) if mac.version() else DeviceState()
 
     def push(self, path: Path) -> str:
         """Return the path as it is: the file is here already."""
