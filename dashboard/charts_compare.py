@@ -40,6 +40,7 @@ def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
         for pair in pairs
     ]
     return {
+        "animation": False,
         "grid": {"left": 64, "right": 20, "top": 10, "bottom": 92},
         "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
         "xAxis": {"type": "category", "data": across, "name": "width", "nameLocation": "middle", "nameGap": 28},
@@ -93,6 +94,7 @@ def movers_chart(pairs: Sequence[Pair]) -> Option:
         for pair in shown
     ]
     return {
+        "animation": False,
         "grid": {"left": 8, "right": 24, "top": 10, "bottom": 44, "containLabel": True},
         "tooltip": {":formatter": "box => box.data.tip", "confine": True},
         "xAxis": {

@@ -21,10 +21,15 @@ def totals_chart(totals: Sequence[Total]) -> Option:
     shown = [one for one in totals if one.found is not None][::-1]
     boxes = [{"value": _five(one), "tip": _tip(one)} for one in shown]
     return {
+        "animation": False,
         "grid": {"left": 8, "right": 24, "top": 8, "bottom": 44, "containLabel": True},
         "tooltip": {":formatter": "box => box.data.tip", "confine": True},
         "xAxis": {"type": "value", "name": "ms", "nameLocation": "middle", "nameGap": 26, "min": 0},
-        "yAxis": {"type": "category", "data": [_lines(one) for one in shown], "axisLabel": {"fontSize": 11}},
+        "yAxis": {
+            "type": "category",
+            "data": [_lines(one) for one in shown],
+            "axisLabel": {"fontSize": 11, "lineHeight": 15},
+        },
         "series": [
             {
                 "type": "boxplot",
@@ -53,12 +58,17 @@ def shares_chart(config: Config, totals: Sequence[Total]) -> Option:
         for number, name in enumerate(SEGMENTS)
     ]
     return {
+        "animation": False,
         "aria": {"enabled": True, "decal": {"show": True}},
         "grid": {"left": 8, "right": 24, "top": 56, "bottom": 44, "containLabel": True},
         "legend": {"top": 0, "type": "plain"},
         "tooltip": {"trigger": "axis", "axisPointer": {"type": "shadow"}, "confine": True, ":valueFormatter": _VALUE},
         "xAxis": {"type": "value", "name": "ms", "nameLocation": "middle", "nameGap": 26},
-        "yAxis": {"type": "category", "data": [_lines(one) for one in shown], "axisLabel": {"fontSize": 11}},
+        "yAxis": {
+            "type": "category",
+            "data": [_lines(one) for one in shown],
+            "axisLabel": {"fontSize": 11, "lineHeight": 15},
+        },
         "series": series,
     }
 

@@ -47,7 +47,8 @@ def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
         if state in states
     ]
     return {
-        "grid": {"left": 56, "right": 16, "top": 34, "bottom": 44},
+        "animation": False,
+        "grid": {"left": 62, "right": 16, "top": 30, "bottom": 44},
         "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
         "xAxis": {
             "type": "category",
@@ -60,7 +61,8 @@ def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
             "type": "category",
             "data": [str(row) for row in rows],
             "name": "input width" if by_widths else "map",
-            "nameTextStyle": {"align": "left"},
+            "nameLocation": "middle",
+            "nameGap": 38,
         },
         "visualMap": {
             "type": "piecewise",
@@ -68,7 +70,7 @@ def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
             "dimension": 2,
             "orient": "horizontal",
             "top": 0,
-            "right": 8,
+            "left": 54,
             "itemWidth": 14,
             "itemHeight": 12,
             "selectedMode": False,

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgelut.blocks import KINDS
+from edgelut.blocks import HEAD, KINDS
 from edgelut.drift import ENOUGH
 from edgelut.gate import GatePolicy
 from edgelut.sequences import REFERENCE, SEQUENCES
 from edgelut.types import BlockSpec, Entry
 
 NORMAL_95 = 1.96
+CLASSES = 1000  # of a head, unless it says otherwise
 SESSION_ERROR = GatePolicy().session_error  # by which a ratio moves between two sessions, one standard error
 
 
@@ -110,12 +111,16 @@ def group_of(spec: BlockSpec) -> str:
     extras = [f"{name}={value}" for name, value in spec.params.items() if usual.get(name) != value]
     if spec.batch != 1:
         extras.append(f"batch={spec.batch}")
+    if spec.kind == HEAD.name and spec.width_out != CLASSES:
+        extras.append(f"classes={spec.width_out}")
     return " ".join([spec.kind, *extras])
 
 
 def column_of(spec: BlockSpec) -> str:
-    """Return the width of a cell: both where they differ, the output's of a stem."""
+    """Return the width of a cell: both where they differ, but the output's of a stem and the input's of a head."""
     kind = KINDS.get(spec.kind)
+    if spec.kind == HEAD.name:
+        return str(spec.width_in)
     if kind is not None and kind.width_in is not None:
         return str(spec.width_out)
     return str(spec.width_in) if spec.width_in == spec.width_out else f"{spec.width_in}>{spec.width_out}"

@@ -31,12 +31,13 @@ AWAY = "away"  # the problem of a service that cannot be reached
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request as a person could send it."""
+    """One request as a person could send it. A remark says what of it is shown, or tells it from others to its path."""
 
     method: str
     path: str
     params: tuple[tuple[str, str], ...] = ()
     body: bytes | None = None
+    remark: str = ""
 
     @classmethod
     def of(cls, method: str, path: str, params: Scalars | None = None, body: Any = None) -> Call:
@@ -55,7 +56,7 @@ class Call:
             words.append('-H "Authorization: Bearer $EDGELUT_TOKEN"')
         if self.body is not None:
             words.append("-d '" + self.body.decode().replace("'", "'\\''") + "'")
-        return " ".join(words)
+        return (f"# {self.remark}\n" if self.remark else "") + " ".join(words)
 
 
 @dataclass(slots=True)
@@ -155,7 +156,7 @@ class Calls:
     service: Service
     token: Callable[[], str | None] = field(repr=False)
     on_call: Callable[[Call], object] | None = None
-    asked: dict[tuple[str, str], Call] = field(default_factory=dict)
+    asked: dict[tuple[str, str, str], Call] = field(default_factory=dict)
 
     async def get(self, type_: type[T], path: str, *, fresh_s: float = 1.0, note: bool = True, **params: Any) -> T:
         """GET, shared with other pages for `fresh_s` seconds. `note=False` leaves it out of the page's footer."""
@@ -180,9 +181,10 @@ class Calls:
         return found
 
     def note(self, call: Call) -> None:
-        """Show a call in the page's footer; one to the same path takes the place of the one before."""
-        before = self.asked.get((call.method, call.path))
-        self.asked[(call.method, call.path)] = call
+        """Show a call in the page's footer; one to the same path with the same remark takes the place of the one before."""
+        key = (call.method, call.path, call.remark)
+        before = self.asked.get(key)
+        self.asked[key] = call
         if before != call and self.on_call is not None:
             self.on_call(call)
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+import msgspec
+
 from edgelut import presets
 from edgelut.blocks import EMBEDDING, FLAT, HEAD, STEM, get_kind
 from edgelut.efficientformer import CONFIGS, Config
@@ -64,7 +66,7 @@ class Asked:
     blocks: str = ""
 
     @classmethod
-    def of(cls, address: Address, default: str = "efficientformer-l1") -> Asked:
+    def of(cls, address: Address, default: str = "efficientformer-l1-space") -> Asked:
         """Return the space that an address asks for."""
         name = address.one_of("space", names(), default)
         kinds = tuple(filter(None, address.get("kinds", "MB4D,MB3D").split(",")))
@@ -130,15 +132,38 @@ def slimming_table(config: Config) -> list[BlockSpec]:
     return list(dict.fromkeys(found))
 
 
-def state_of(spec: BlockSpec, entry: Entry | None) -> State:
+class HeldLatency(msgspec.Struct, frozen=True):
+    """What of a latency says how a block is known."""
+
+    clock: str = "cpu"
+    doubts: tuple[str, ...] = ()
+    slope_ns: float | None = None
+    context_ns: float | None = None
+    cold_ns: float | None = None
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What of a row says how its block is known: thousands are read at once, and no key is computed of them."""
+
+    kind: str
+    latency: HeldLatency
+
+
+class HeldRows(msgspec.Struct, frozen=True):
+    """What POST /latency/batch answers."""
+
+    entries: list[Held | None]
+
+
+def state_of(spec: BlockSpec, entry: Entry | Held | None) -> State:
     """Return how a block is known on a target."""
     if entry is None:
         return "missing"
     latency = entry.latency
-    counts = latency.measure == "instructions"  # a target that counts has no other rows, and none is an estimate there
+    counts = latency.clock == "instructions"  # a target that counts has no other rows, and none is an estimate there
     if entry.kind != "measured" and not counts:
         return "estimated"
-    if not latency.stable:
+    if latency.doubts:
         return "doubtful"
     if counts or not has_companions(spec):
         return "present"
@@ -154,7 +179,7 @@ class Coverage:
     states: tuple[State, ...]
 
     @classmethod
-    def of(cls, specs: Sequence[BlockSpec], entries: Sequence[Entry | None]) -> Coverage:
+    def of(cls, specs: Sequence[BlockSpec], entries: Sequence[Entry | Held | None]) -> Coverage:
         """Return the coverage that a batch of rows shows."""
         pairs = zip(specs, entries, strict=True)
         return cls(tuple(specs), tuple(state_of(spec, entry) for spec, entry in pairs))

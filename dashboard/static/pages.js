@@ -9,14 +9,16 @@ Object.assign(window.edgelut, {
     log.dataset.seen = "1";
     if (near) log.scrollTop = log.scrollHeight;
   },
-  async copy(text, button) {
-    const before = button.textContent;
+  async copyFrom(id, buttonId) {
+    const from = getHtmlElement(id), label = getHtmlElement(buttonId).querySelector(".block") ?? getHtmlElement(buttonId);
+    const before = label.textContent;
     try {
-      await navigator.clipboard.writeText(text);
-      button.textContent = "Copied";
-    } catch {
-      button.textContent = "Select the text and press Ctrl+C";
+      await navigator.clipboard.writeText(from.textContent);
+      label.textContent = "Copied";
+    } catch {  // a page that is not served securely has no clipboard
+      getSelection().selectAllChildren(from);
+      label.textContent = "Press Ctrl+C";
     }
-    setTimeout(() => { button.textContent = before; }, 1500);
+    setTimeout(() => { label.textContent = before; }, 1500);
   },
 });
