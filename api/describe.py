@@ -13,7 +13,7 @@ from starlette.responses import Response
 from edgelut import wire
 from edgelut.blocks import MB3D, MB4D
 from edgelut.check import Conditions, Doubtful, TableCheck
-from edgelut.coverage import Coverage
+from edgelut.coverage import ColumnPage, Coverage
 from edgelut.efficientformer import CONFIGS, network
 from edgelut.jobs import Claim, Job, Mark, NewToken, Pulse, Standing, TokenInfo, Welcome
 from edgelut.notation import format_blocks
@@ -234,6 +234,9 @@ RUN = Run(
 RUN_SUMMARY = bodies.run_summary(31, RUN)
 BLOCKS = bodies.BlocksOut([BlockListing("MB3D", (208, 224), (208, 224), (7,), (1,), {"expansion": (3, 4)})])
 COVERAGE = Coverage(TARGET, "MB3D", "measured", 30, 2, 1204, datetime(2026, 1, 5, 10, tzinfo=UTC))
+COLUMNS = ColumnPage(
+    TARGET, ("id", "block", "width_in", "p10_ns"), ((7, 8), ("MB3D", "MB3D"), (208, 224), (1_210_000.0, 1_402_000.0))
+)
 QUALITY = Quality(TARGET, 32, 0.011, 0.031, 0.004, 0.99, 1.0, "2026-01-05T10:00:00+00:00")
 NETWORK = NetworkLatency(
     None,

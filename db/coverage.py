@@ -1,18 +1,58 @@
-"""What the table covers, counted by the database: one pass over the current rows, whose figures alone are read."""
+"""The table from far above: counted by the database, and one target's rows as columns, for which no values are built."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from typing import Any
+
 import sqlalchemy as sa
 
-from edgelut.coverage import Coverage
+from edgelut.coverage import COLUMNS, ColumnPage, Coverage
+from edgelut.errors import InvalidSpec
+from edgelut.types import Target
 
 from .connect import Database, reading
 from .rows import TARGET, target_of
 from .schema import entries, is_current, specs, targets
 
+# As COLUMNS, where a column of the database is what is answered.
+FIGURES = (
+    "clock",
+    "p10_ns",
+    "p50_ns",
+    "p90_ns",
+    "low_ns",
+    "high_ns",
+    "slope_ns",
+    "context_ns",
+    "cold_ns",
+    "runs",
+    "samples",
+)
+
 
 class SqlCoverage(Database):
-    """Counts of a table's rows."""
+    """Counts of a table's rows, and rows as columns."""
+
+    def columns(self, target: Target, limit: int, cursor: str | None = None) -> ColumnPage:
+        """Return current rows of a target as columns; none where the target has none. Raises InvalidSpec for a bad cursor.
+
+        JSON stays text in the statement: of thousands of rows few parameters and doubts are distinct.
+        """
+        if cursor is not None and not (cursor.isascii() and cursor.isdigit() and len(cursor) < 19):
+            raise InvalidSpec(f"{cursor!r} is no cursor of this table: use a page's next_cursor")
+        with reading(self.engine) as connection:
+            found = connection.execute(sa.select(targets.c.id).where(targets.c.key == target.key)).scalar_one_or_none()
+            if found is None:
+                return ColumnPage(target, COLUMNS, tuple(() for _ in COLUMNS))
+            asked = _COLUMNS.where(entries.c.target_id == found, entries.c.spec_id > int(cursor or 0)).limit(limit + 1)
+            rows: list[Any] = list(connection.execute(asked).all())
+        more, rows = len(rows) > limit, rows[:limit]
+        of_text: dict[str, Any] = {}
+        lines = [_line(row, of_text) for row in rows]
+        columns = tuple(zip(*lines, strict=True)) if lines else tuple(() for _ in COLUMNS)
+        return ColumnPage(target, COLUMNS, columns, str(rows[-1].spec_id) if more else None)
 
     def coverage(self) -> list[Coverage]:
         """Return how many current rows each target has of each kind of block and entry, in order."""
@@ -48,3 +88,41 @@ class SqlCoverage(Database):
             for row in rows
         ]
         return sorted(listed, key=lambda one: (*one.target.as_json().values(), one.block, one.kind))
+
+
+def _text(column: sa.Column[Any]) -> sa.ColumnElement[str]:
+    return sa.type_coerce(column, sa.Text)
+
+
+_COLUMNS = (
+    sa.select(
+        entries.c.spec_id,
+        entries.c.id,
+        *(specs.c[name] for name in ("kind", "width_in", "width_out", "resolution", "batch")),
+        _text(specs.c.params).label("params"),
+        entries.c.kind.label("entry_kind"),
+        *(entries.c[name] for name in FIGURES),
+        _text(entries.c.doubts).label("doubts"),
+        _text(entries.c.provenance).label("provenance"),
+    )
+    .join(specs, specs.c.id == entries.c.spec_id)
+    .where(is_current)
+    .order_by(entries.c.spec_id)
+)
+
+
+def _line(row: Sequence[Any], of_text: dict[str, Any]) -> tuple[Any, ...]:
+    """Return a row's values in the order of COLUMNS; equal texts are read once."""
+    _, id, kind, width_in, width_out, resolution, batch, params, entry_kind, *figures, doubts, provenance = row
+    if params not in of_text:
+        of_text[params] = json.loads(params)
+    if doubts not in of_text:
+        of_text[doubts] = "; ".join(json.loads(doubts))
+    spec = (id, kind, width_in, width_out, resolution, batch, of_text[params])
+    return (*spec, entry_kind, *figures, of_text[doubts], _measured_at(provenance))
+
+
+def _measured_at(provenance: str) -> str:
+    """Return the field of a canonical JSON object, which is not read whole: it is the one field that is wanted of each row."""
+    _, found, rest = provenance.partition('"measured_at":"')
+    return rest.partition('"')[0] if found else ""

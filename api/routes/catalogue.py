@@ -5,18 +5,29 @@ from __future__ import annotations
 from dataclasses import replace
 
 from fastapi import APIRouter
+from starlette.requests import Request
 from starlette.responses import Response
 
-from api import bodies, describe
+from api import bodies, describe, filters
 from api.auth import Guarded
 from api.deps import Service, ServiceDep, answer
 from edgelut import wire
+from edgelut.coverage import ColumnPage
 from edgelut.quality import qualities
 from edgelut.query import BlockListing
 from edgelut.sequences import REFERENCE, SEQUENCES
 from edgelut.types import Target
 
 router = APIRouter(tags=["catalogue"], route_class=Guarded)
+TARGET = (
+    replace(filters.word("device", "Of the target", "host"), needed=True),
+    replace(filters.word("runtime", "Of the target", "onnxruntime-cpu"), needed=True),
+    replace(filters.word("precision", "Of the target", "fp32"), default="fp32"),
+    filters.whole("threads", "Of the target", default=1, most=bodies.SMALL),
+    replace(filters.word("unit", "Of the target", "cpu"), default="cpu"),
+    filters.limit(50_000, 20_000),
+    filters.cursor(),
+)
 
 
 @router.get(
@@ -93,3 +104,18 @@ async def get_coverage(service: ServiceDep) -> Response:
 
     body = await service.answers.get(b"GET /coverage", lambda: service.call(counted))
     return Response(body, media_type="application/json")
+
+
+@router.get(
+    "/table",
+    summary="Read a target's rows as columns",
+    **describe.endpoint(
+        ColumnPage, describe.COLUMNS, "invalid", "storage", parameters=[one.described() for one in TARGET]
+    ),
+)
+async def get_table(service: ServiceDep, request: Request) -> Response:
+    """Return the current rows of one target as columns of figures, many at once: for a page or a sheet that shows them all, in a
+    tenth of the time that GET /latency takes for as many. Names are written exactly; `doubts` are joined to one text."""
+    asked = filters.read_filters(request.scope["query_string"], TARGET)
+    limit, cursor = asked.pop("limit"), asked.pop("cursor")
+    return await service.call(lambda: answer(service.store.columns(Target(**asked), limit, cursor)))

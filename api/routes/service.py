@@ -25,6 +25,7 @@ LINKS = {
     "devices": "/devices",
     "targets": "/targets",
     "coverage": "/coverage",
+    "table": "/table?device=host&runtime=onnxruntime-cpu",
     "check": "/check",
     "jobs": "/jobs",
     "fleet": "/fleet",

@@ -54,6 +54,16 @@ def test_a_row_that_is_measured_again_changes_the_newest_of_its_coverage(filled:
     assert after[changed].newest_at > before[changed].newest_at
 
 
+def test_a_targets_rows_can_be_read_as_columns(client: httpx.Client) -> None:
+    page = client.get("/table", params={"device": "host", "runtime": TARGET.runtime, "limit": 3}).json()
+    assert len(page["columns"]) == len(page["names"]) and {len(column) for column in page["columns"]} == {3}
+    rest = {"device": "host", "runtime": TARGET.runtime, "cursor": page["next_cursor"]}
+    assert len(client.get("/table", params=rest).json()["columns"][0]) == 1
+    assert client.get("/table", params={"device": "none", "runtime": "none"}).json()["columns"][0] == []
+    problem(client.get("/table", params={"device": "host"}), 422, "invalid")
+    problem(client.get("/table", params={**rest, "cursor": "next"}), 422, "invalid")
+
+
 def test_a_caller_is_told_who_it_is_and_what_it_may(filled: SqlStore) -> None:
     with new_client(filled) as client:
         anybody = client.get("/caller").json()
