@@ -107,6 +107,16 @@ def printed(result: Result) -> str:
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
+def test_counts_of_instructions_are_labelled_in_every_report() -> None:
+    counted = replace(ROWS[0], old_ns=12_000_000.0, new_ns=12_345_678.0, measure="instructions")
+    for rows in ((counted,), (counted, ROWS[1])):
+        result = replace(PASSED, rows=rows)
+        for report in (printed(result), markdown(result), junit(result).decode()):
+            assert "12.000 M instr." in report and "12.346 M instr." in report
+            assert len(rows) == 2 or " ms" not in report
+    assert json.loads(wire.encode(result))["rows"][0]["measure"] == "instructions"
+
+
 @pytest.mark.parametrize("name", RESULTS)
 @pytest.mark.parametrize("form", ["txt", "md", "xml", "json"])
 def test_a_report_is_as_approved(name: str, form: str) -> None:

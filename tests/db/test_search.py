@@ -14,23 +14,26 @@ from db import search
 from db.engine import SqlStore
 from edgelut.blocks import EMBEDDING, MB3D, MB4D
 from edgelut.errors import InvalidSpec
-from edgelut.query import Query, Row, matches
+from edgelut.query import Query, Row, matches, search_entries
 from edgelut.testing import make_entry, make_run
 from edgelut.types import BlockSpec, Entry, Params, Target
 
 PHONES = [Target(f"phone-{n}", runtime) for n in range(4) for runtime in ("onnxruntime-cpu", "coreml")]
 LONELY = Target("Watch", "null", "int8", 2, "npu")
+EMULATED, MAC = Target("emulated", "onnxruntime-native"), Target("mac", "coreml", unit="all")
 
 
 def space() -> list[Entry]:
-    """Rows of three kinds on nine targets, with holes; some specs and one target have few."""
+    """Rows of three kinds on eleven targets, with holes; some specs and one target have few."""
     specs = [MB3D.spec(w, 7, params={"expansion": e}) for w in range(208, 240, 8) for e in (3, 4)]
     specs += [MB4D.spec(w, r, params={"activation": a}) for w in (48, 96) for r in (14, 28) for a in ("gelu", "relu")]
     specs += [EMBEDDING.spec(w, 28, width_out=2 * w) for w in (48, 96)]
     points = [(spec, target) for spec in specs for target in PHONES]
     random.Random(0).shuffle(points)
     rows = [make_entry(1e6 + n, spec, target) for n, (spec, target) in enumerate(points[:-20])]
-    return [*rows, make_entry(5.0, specs[0], LONELY), make_entry(6.0, specs[-1], LONELY)]
+    counts = [make_entry(1e7, spec, EMULATED, clock="instructions") for spec in specs[:6]]
+    split = [make_entry(1e6, spec, MAC, ran_on="ne+cpu" if n % 3 else "ne") for n, spec in enumerate(specs)]
+    return [*rows, *counts, *split, make_entry(5.0, specs[0], LONELY), make_entry(6.0, specs[-1], LONELY)]
 
 
 @pytest.fixture
@@ -75,6 +78,13 @@ QUERIES = {
     "parameters and a block": Query(block="MB4D", params=Params({"activation": "relu", "pool": 3})),
     "few rows of a parameter": Query(device="watch", params=Params({"expansion": 3})),
     "a beginning of a number": Query(params=Params({"expansion": 30})),
+    "rows that are emulated": Query(kind="emulated"),
+    "times alone": Query(measure="time", block="MB3D"),
+    "counts of a device that has none": Query(measure="instructions", device="phone-1"),
+    "rows that ran on one unit": Query(require_unit="ne"),
+    "rows that ran on two units": Query(require_unit="ne+cpu", width=96),
+    "rows that ran on the target's own unit": Query(require_unit="cpu", runtime="coreml"),
+    "rows that ran nowhere": Query(require_unit="dsp"),
     "a name of no block": Query(block="MB5D"),
     "a name of no device": Query(device="toaster"),
     "numbers that no column holds": Query(width=2**80),
@@ -97,6 +107,16 @@ def test_all_pages_together_are_what_a_filter_in_memory_gives(filled: SqlStore, 
         assert len({row.id for row in found}) == len(found), name
         assert {row.entry for row in found} == {entry for entry in everything if matches(query, entry)}, name
         assert [place(row.entry.spec) for row in found] == sorted(place(row.entry.spec) for row in found), name
+
+
+def test_a_first_page_counts_what_it_leaves_out_as_a_filter_in_memory_does(
+    filled: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for query in (Query(require_unit="ne", limit=2), Query(require_unit="cpu", width=96), Query(require_unit="dsp")):
+        expected = search_entries(filled.entries(), query).left_out
+        assert filled.search(query).left_out == expected > 0
+    monkeypatch.setattr(search, "MOST_LEFT_OUT", 3)
+    assert filled.search(Query(require_unit="ne")).left_out == 3
 
 
 def place(spec: BlockSpec) -> tuple[str, int, int, int, int]:
@@ -141,6 +161,8 @@ def test_the_nearest_widths_have_rows_for_the_rest_of_the_filter(filled: SqlStor
     assert filled.nearest_widths(Query(block="MB3D", width=224)) == [216, 232, 208]
     assert filled.nearest_widths(Query(width=97)) == [96, 208, 48, 216, 224, 232]
     assert filled.nearest_widths(Query(width=97, device="watch")) == [96, 208]
+    assert filled.nearest_widths(Query(width=97, measure="instructions")) == [208, 216, 224]
+    assert filled.nearest_widths(Query(width=97, require_unit="dsp")) == []
     assert filled.nearest_widths(Query(width=97, resolution=14)) == [96, 48]
     assert filled.nearest_widths(Query(block="MB4D", width=97, params=Params({"expansion": 3}))) == []
     assert filled.nearest_widths(Query(width=97, device="toaster")) == []
@@ -163,8 +185,8 @@ def test_blocks_and_targets_are_those_that_have_rows(filled: SqlStore) -> None:
     assert (mb4d.resolutions, mb4d.batches) == ((14, 28), (1,))
     assert mb3d.params["expansion"] == (3, 4) and mb4d.params["activation"] == ("gelu", "relu")
     assert embedding.widths_out == (96, 192)
-    assert set(filled.targets()) == {*PHONES, LONELY}
-    assert filled.devices() == ["Watch", "phone-0", "phone-1", "phone-2", "phone-3"]
+    assert set(filled.targets()) == {*PHONES, LONELY, EMULATED, MAC}
+    assert filled.devices() == ["Watch", "emulated", "mac", "phone-0", "phone-1", "phone-2", "phone-3"]
 
 
 USES: dict[str, Callable[[SqlStore], Any]] = {

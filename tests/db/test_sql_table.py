@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from multiprocessing import get_context
 
@@ -126,6 +127,15 @@ def test_the_view_has_the_current_rows(store: SqlStore) -> None:
     with store.engine.connect() as connection:
         rows = connection.execute(sa.text("SELECT block, width_in, device, ms FROM latency_table")).all()
     assert rows == [("MB4D", 96, "phone", 2.0)]
+
+
+def test_the_view_has_no_milliseconds_for_what_counts_instructions(store: SqlStore) -> None:
+    store.put_many(
+        [make_entry(7.0, clock="instructions"), make_entry(1e6, target=replace(TARGET, unit="gpu"), ran_on="cpu")]
+    )
+    with store.engine.connect() as connection:
+        rows = connection.execute(sa.text("SELECT ms, instructions, ran_on FROM latency_table ORDER BY id")).all()
+    assert rows == [(None, 7.0, "cpu"), (1.0, None, "cpu")]
 
 
 def test_times_of_creation_are_aware(store: SqlStore) -> None:
