@@ -20,6 +20,7 @@ ROOM_C, WARM_C, HOT_C = (
 STATUS_STEP_C = 3.0  # light, moderate, severe ... follow in such steps
 HEAT_C, HOTTEST_C = 12.0, 50.0  # by a second of computing
 COOL_C = 4.0  # by a second of rest
+RESTING = 0.05  # share of one core below which it rests
 PLACE = "/system/etc/emulated"
 
 GETPROP = """#!/system/bin/sh
@@ -120,7 +121,7 @@ class Body:
         elapsed, worked = now - self._then, max(0.0, busy - self._busy_then)
         self._then, self._busy_then = now, busy
         heat = HEAT_C * worked if self.faults.holds("hot") else 0.0
-        rest = max(0.0, elapsed - worked)
+        rest = elapsed if worked < RESTING * elapsed else 0.0
         self.warm_c = min(HOTTEST_C, max(WARM_C, self.warm_c + heat - COOL_C * rest))
         if self._was_hot and not self.status:
             self.times_hot += 1

@@ -15,7 +15,8 @@ from edgelut.errors import DeviceUnusable
 from .keeper import Keeper
 from .userland import PATH, Userland
 
-OWN = frozenset({"data", "dev", "proc", "sdcard", "sys", "system", "tmp", "vendor"})  # the phone's, or shown to nobody
+OWN = frozenset({"data", "dev", "proc", "sdcard", "sys", "system", "tmp", "vendor"})  # the phone's
+IDLE = frozenset({"boot", "cdrom", "lost+found", "media", "mnt", "run", "srv"})  # no command needs them
 PATHS = re.compile(rb"(?<![\w./-])(?=/(?:data|sdcard|sys|system|proc/cpuinfo)(?:[/\s\"';:&|)<>]|$))")
 
 
@@ -55,7 +56,7 @@ class HostUserland(Userland):
         folders = []
         for top in sorted(Path("/").iterdir()):
             place = self.root / top.name
-            if top.name in OWN or place.is_symlink():
+            if top.name in OWN | IDLE or place.is_symlink():
                 continue
             if top.is_symlink():
                 place.symlink_to(top.readlink())
@@ -95,7 +96,7 @@ class HostUserland(Userland):
 
     def outside(self, parts: list[str]) -> Path:
         """Look for the machine's folders where they are."""
-        if parts and parts[0] not in OWN and Path("/", parts[0]).exists():
+        if parts and parts[0] not in OWN | IDLE and Path("/", parts[0]).exists():
             return Path("/").joinpath(*parts)
         return super().outside(parts)
 

@@ -30,19 +30,18 @@ _REMOVE_AFTER = """
 if [ -n "$PHONE_FOLDER" ]; then chmod -R u+rwX "$PHONE_FOLDER"; rm -rf -- "$PHONE_FOLDER"; fi
 """
 
-# Arguments: the root folder, a file to show as /proc/cpuinfo or nothing, a line for binfmt_misc or nothing, and pairs of a file or
-# folder of the machine and where the phone has it. `cat` is the first process of the namespace: with it everything in there
-# ends, and with the last process the mounts do.
+# Arguments: the root folder, a file to show as /proc/cpuinfo or nothing, a line for binfmt_misc or nothing; then three for each
+# file or folder of the machine: it, where the phone has it, and how it is mounted. `cat` is the first process of the namespace:
+# with it everything in there ends, and with the last process the mounts do.
 _SETUP = """
 set -e
 read -r pid rest < /proc/self/stat
 root=$1 cpuinfo=$2 program=$3
 shift 3
-while [ $# -gt 1 ]; do
+while [ $# -gt 2 ]; do
     mount --rbind "$1" "$root$2"
-    options=$(findmnt -rno VFS-OPTIONS -T "$root$2" | sed 's/^rw/ro/')
-    mount -o "remount,bind,$options" "$root$2" 2>/dev/null || true
-    shift 2
+    mount -o "remount,bind,$3" "$root$2" 2>/dev/null || true
+    shift 3
 done
 for node in null zero full random urandom tty; do
     test -e "$root/dev/$node" || : > "$root/dev/$node"
@@ -88,8 +87,8 @@ class Keeper:
         `show` has pairs of what this machine has and where the phone has it; `program` is how the kernel starts foreign programs.
         """
         unshare = [tool("unshare"), "--user", "--map-root-user", "--mount", "--pid", "--fork"]
-        pairs = [path for pair in show for path in pair]
-        await self._start([*unshare, "/bin/sh", "-c", _SETUP, "phone", str(root), str(cpuinfo or ""), program, *pairs])
+        shown = [word for here, there in show for word in (here, there, _read_only(here))]
+        await self._start([*unshare, "/bin/sh", "-c", _SETUP, "phone", str(root), str(cpuinfo or ""), program, *shown])
 
     async def hold_groups(self) -> None:
         """Hold process groups."""
@@ -139,6 +138,13 @@ class Keeper:
         """Return what runs a command, given as further arguments, inside the namespaces with that folder as its root."""
         inside = ["--user", "--mount", "--pid", "--preserve-credentials", "--"]
         return [tool("nsenter"), f"--target={self.pid}", *inside, tool("chroot"), str(root)]
+
+
+def _read_only(path: str) -> str:
+    """Return the options that a place is mounted by again to be read only: those that it has, which may not be taken off."""
+    flags = os.statvfs(path).f_flag
+    known = {"nosuid": os.ST_NOSUID, "nodev": os.ST_NODEV, "noexec": os.ST_NOEXEC, "noatime": os.ST_NOATIME}
+    return ",".join(["ro", *(name for name, flag in known.items() if flags & flag)])
 
 
 def tool(name: str) -> str:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def until(what: Callable[[], object]) -> None:
     while not what():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.05)
+
+
+@contextmanager
+def hosting(adb: Adb, command: str) -> Iterator[None]:
+    """Have a command run while the block lasts; then its host is killed."""
+    process = subprocess.Popen([adb.path, "-s", adb.serial, "shell", command], stdin=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
 
 
 def connected(phone: Running, path: str) -> Adb:
@@ -165,9 +177,8 @@ def test_many_commands_run_at_once(well: Adb) -> None:
 def test_a_host_that_leaves_ends_its_command(phone: Running, adb: Adb) -> None:
     started = phone.userland.root / "data/local/tmp/started"
     command = f"trap 'echo ended > {TMP}/ended; exit' HUP; echo > {TMP}/started; while :; do sleep 0.05; done"
-    with subprocess.Popen([adb.path, "-s", adb.serial, "shell", command], stdin=subprocess.DEVNULL) as host:
+    with hosting(adb, command):
         until(started.exists)
-        host.kill()
     until((started.parent / "ended").exists)
 
 
@@ -270,10 +281,9 @@ def test_a_hot_phone_heats_by_work_and_cools_by_rest(phone: Running, adb: Adb) -
 
     phone.control("fault hot:1")
     work = "while :; do :; done"
-    with subprocess.Popen([adb.path, "-s", adb.serial, "shell", work], stdin=subprocess.DEVNULL) as host:
+    with hosting(adb, work):
         until(lambda: status() >= 2)
-        assert int(adb.shell("cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq").out) < 1_800_000
-        host.kill()
+        until(lambda: int(adb.shell("cat /sys/devices/system/cpu/cpu0/cpufreq/scaling_max_freq").out) < 1_800_000)
     until(lambda: status() == 0)
     assert adb.shell("timeout 1 sh -c 'while :; do :; done'").code == 124
     assert status() == 0  # it was to be hot once
@@ -321,12 +331,11 @@ def test_nothing_is_left_of_a_phone_that_was_ended(
         adb = Adb(adb_path, address)
         Adb(adb_path)("connect", address)
         adb("wait-for-device")
-        with subprocess.Popen([adb_path, "-s", address, "shell", f"sleep {mark} & sleep {mark}"]) as host:
+        with hosting(adb, f"sleep {mark} & sleep {mark}"):
             until(lambda: len(sleeping(mark)) == 2)
             assert list(tmp_path.glob("edgelut-phone-*"))
             process.send_signal(ending)
             assert process.wait(timeout=60) in (0, -ending)
-            host.wait(timeout=60)
     until(lambda: not sleeping(mark) and not list(tmp_path.glob("edgelut-phone-*")))
     assert str(tmp_path) not in Path("/proc/mounts").read_text()
 
