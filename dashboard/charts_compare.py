@@ -11,21 +11,28 @@ from .colours import RATIO
 from .ratios import Pair, column_of, columns, percent, resolutions
 
 Option = dict[str, Any]
-LABELS = 26  # columns up to which a cell has room for its figure
+LABELS = 34  # columns up to which a cell has room for its figure
 LEAST_SPAN = math.log(1.05)  # so that noise is no deep colour
 CELL = 30  # pixels that a column needs
 SHOWN = 15
+DARK = 0.7  # share of the span from which on a cell's text is light
+PALE = 0.4  # how much colour cells keep whose difference is within their interval
 
 
-def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
+def span_of(pairs: Sequence[Pair]) -> float:
+    """Return how far the colours of these pairs reach from 1, as a log: one scale for all maps of a page."""
+    return max([LEAST_SPAN, *(abs(math.log(pair.ratio)) for pair in pairs)])
+
+
+def ratio_map(pairs: Sequence[Pair], of: str, span: float | None = None) -> Option:
     """Return ratios of one group of blocks by width and resolution: blue is faster, orange slower, grey the same.
 
-    A cell whose difference is within its interval has a dot instead of a figure, and a row in doubt a question mark: neither
-    rests on colour.
+    A cell whose difference is within its interval is pale and has a dot instead of a figure, and a row in doubt a question
+    mark: neither rests on colour.
     """
     specs = [pair.spec for pair in pairs]
     across, up = columns(specs), resolutions(specs)
-    span = max([LEAST_SPAN, *(abs(math.log(pair.ratio)) for pair in pairs)])
+    span = span_of(pairs) if span is None else span
     few = len(across) <= LABELS
     data = [
         {
@@ -35,16 +42,26 @@ def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
                 round(math.log(pair.ratio), 5),
             ],
             "tip": _tip(pair),
-            "label": {"formatter": _label(pair) if few else ("" if pair.beyond else "·")},
+            "label": {
+                "formatter": _label(pair) if few else ("" if pair.beyond else "·"),
+                "color": "#ffffff" if pair.beyond and abs(math.log(pair.ratio)) > DARK * span else "#111111",
+            },
+            **({} if pair.beyond else {"visualMap": False, "itemStyle": {"color": _pale(math.log(pair.ratio) / span)}}),
         }
         for pair in pairs
     ]
     return {
         "animation": False,
-        "grid": {"left": 64, "right": 20, "top": 10, "bottom": 92},
+        "grid": {"left": 62, "right": 16, "top": 10, "bottom": 84},
         "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
-        "xAxis": {"type": "category", "data": across, "name": "width", "nameLocation": "middle", "nameGap": 28},
-        "yAxis": {"type": "category", "data": [str(side) for side in up], "name": "map", "nameLocation": "end"},
+        "xAxis": {"type": "category", "data": across, "name": "width", "nameLocation": "middle", "nameGap": 26},
+        "yAxis": {
+            "type": "category",
+            "data": [str(side) for side in up],
+            "name": "map",
+            "nameLocation": "middle",
+            "nameGap": 38,
+        },
         "visualMap": {
             "type": "continuous",
             "min": -span,
@@ -52,10 +69,10 @@ def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
             "dimension": 2,
             "calculable": False,
             "orient": "horizontal",
-            "left": "center",
+            "left": 24,
             "bottom": 4,
             "itemWidth": 12,
-            "itemHeight": 160,
+            "itemHeight": 110,
             "text": [f"slower {percent(math.exp(span))}", f"{percent(math.exp(-span))} faster"],
             "inRange": {"color": list(RATIO)},
         },
@@ -64,7 +81,7 @@ def ratio_map(pairs: Sequence[Pair], of: str) -> Option:
                 "type": "heatmap",
                 "name": of,
                 "data": data,
-                "label": {"show": True, "fontSize": 11, "color": "#111111"},
+                "label": {"show": True, "fontSize": 11},
                 "itemStyle": {"borderWidth": 1, "borderColor": "rgba(127,127,127,0.35)"},
                 "emphasis": {"itemStyle": {"borderColor": "#000000", "borderWidth": 2}},
             }
@@ -86,7 +103,7 @@ def movers_chart(pairs: Sequence[Pair]) -> Option:
             "tip": _tip(pair),
             "itemStyle": {
                 "color": ("transparent" if not pair.beyond else RATIO[-2] if pair.ratio > 1 else RATIO[1]),
-                "borderColor": RATIO[-1] if pair.ratio > 1 else RATIO[0],
+                "borderColor": "#cc7010" if pair.ratio > 1 else "#2f7fc1",  # 3:1 on light and on dark
                 "borderWidth": 2,
                 "borderType": "solid" if pair.beyond else "dashed",
             },
@@ -113,6 +130,19 @@ def movers_chart(pairs: Sequence[Pair]) -> Option:
 def movers_height(pairs: Sequence[Pair]) -> int:
     """Return how many pixels high the chart of movers should be."""
     return 70 + 24 * min(len(pairs), SHOWN)
+
+
+def _pale(place: float) -> str:
+    """Return the colour of a place from -1 to 1 on the scale of ratios, most of it taken away."""
+    at = min(max((place + 1) / 2, 0.0), 1.0) * (len(RATIO) - 1)
+    first = min(int(at), len(RATIO) - 2)
+    one, other, grey = (_rgb(RATIO[number]) for number in (first, first + 1, len(RATIO) // 2))
+    full = [low + (high - low) * (at - first) for low, high in zip(one, other, strict=True)]
+    return "#" + "".join(f"{round(back + (value - back) * PALE):02x}" for value, back in zip(full, grey, strict=True))
+
+
+def _rgb(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[place : place + 2], 16) for place in (1, 3, 5))
 
 
 def _change(ratio: float) -> float:

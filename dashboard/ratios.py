@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from edgelut.blocks import HEAD, KINDS
+from edgelut.compose import FREE
 from edgelut.drift import ENOUGH
 from edgelut.gate import GatePolicy
 from edgelut.sequences import REFERENCE, SEQUENCES
@@ -76,7 +77,7 @@ class Comparison:
 def compare(ones: Iterable[Entry], others: Iterable[Entry], *, without_common: bool = False) -> Comparison:
     """Pair the rows of two sides by their specs; `without_common` divides the common factor out of every ratio.
 
-    Chains, cold rows, whole networks and references are left out: they are no blocks.
+    Chains, cold rows, whole networks, references and what costs nothing are left out: they are no blocks.
     """
     left = {entry.spec: entry for entry in ones if _is_block(entry)}
     right = {entry.spec: entry for entry in others if _is_block(entry)}
@@ -142,7 +143,7 @@ def percent(ratio: float) -> str:
 
 
 def _is_block(entry: Entry) -> bool:
-    return entry.spec.kind not in SEQUENCES and entry.spec.kind != REFERENCE
+    return entry.spec.kind not in SEQUENCES and entry.spec.kind not in (REFERENCE, *FREE)
 
 
 def _counts(entry: Entry) -> bool:
