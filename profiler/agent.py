@@ -21,6 +21,7 @@ from .agent_home import installation, only_one
 from .agent_report import Report
 from .errors import WorkerDied
 from .fleet import DeviceChoice
+from .hosting import is_remote
 from .lock import find_holder
 from .remote import BatchStore
 from .session import Beating, Options, Session, pause_s
@@ -33,7 +34,8 @@ POLL_S = 20.0  # of a claim
 SOON_S = 1.0  # a claim that is answered sooner with nothing is not asked again at once
 STOP_S = 8.0  # for the round in hand when the agent is told to stop
 GRACE_S = 3.0  # and then for the last messages
-BUSY_S = 1.0  # between looks at a device that somebody else measures on
+BUSY_S = 1.0  # between looks at a device that somebody else measures on, or that is not there
+LOOK_S = 10.0  # between questions to a device that is not this machine, whether it is there
 LONGEST_REST_S = 60.0  # after batches that a device could not do
 
 
@@ -56,6 +58,7 @@ class Agent:
         self._toolchains = Toolchains(options.home / "toolchains")
         self._held: dict[str, BatchStore] = {}
         self._busy: dict[str, str] = {}  # why a device is not to be had, by its name
+        self._looked: dict[str, tuple[float, str]] = {}  # when a device was last looked at, and what was wrong with it
         self._lock = threading.Lock()
         self._draining = threading.Lock()
         self._stop_s = STOP_S
@@ -140,15 +143,23 @@ class Agent:
             self._beating.changed()
 
     def _is_free(self, choice: DeviceChoice) -> bool:
-        """Say whether nobody else measures on the device; the service is told."""
+        """Say whether the device is there and nobody else measures on it; the service is told."""
         holder = find_holder(self._options.home / "locks", choice.backend)
         before = self._busy.get(choice.name, "")
-        now = f"measured on by {holder}" if holder else ""
+        now = f"measured on by {holder}" if holder else self._trouble(choice)
         if now != before:
             self._busy[choice.name] = now
             self._beating.changed()
             self._report.say(f"{choice.name}: {now or 'free again'}")
         return not now
+
+    def _trouble(self, choice: DeviceChoice) -> str:
+        """Return why a device that is not this machine cannot be used, as was seen LOOK_S ago at most; empty where it can."""
+        at, why = self._looked.get(choice.name, (0.0, ""))
+        if is_remote(choice.backend) and (choice.name not in self._looked or time.monotonic() - at >= LOOK_S):
+            why = fleet.trouble(choice)
+            self._looked[choice.name] = time.monotonic(), why
+        return why
 
     # Living
 
@@ -183,6 +194,8 @@ class Agent:
                 return
         while not self._stopping.is_set():
             if not self._is_free(choice):
+                if self._options.once and self._trouble(choice):
+                    return
                 self._stopping.wait(BUSY_S)
                 continue
             asked_at = time.monotonic()
@@ -197,6 +210,8 @@ class Agent:
             if claim is not None:
                 rests = 0 if self._measure(choice, claim) else rests + 1
                 if rests:
+                    self._looked.pop(choice.name, None)  # it may have gone
+                    self._is_free(choice)
                     self._stopping.wait(min(2.0**rests, LONGEST_REST_S))
             elif self._options.once:
                 return

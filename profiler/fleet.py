@@ -96,6 +96,15 @@ def device_info(choice: DeviceChoice, toolchains: Toolchains, busy: str = "") ->
     return DeviceInfo(choice.name, Params({**facts, "backend": choice.backend}), runtimes, not why, why)
 
 
+def trouble(choice: DeviceChoice) -> str:
+    """Return why a device cannot be used just now, with the remedy; empty where it can."""
+    try:
+        registry.load_device(choice.backend).facts()
+    except (EdgelutError, OSError) as error:
+        return str(error)
+    return ""
+
+
 def _runtimes(toolchains: Toolchains, device: str) -> Iterable[RuntimeInfo]:
     """Yield the runtimes that reach a device and time on it."""
     for name in registry.names("runtimes"):

@@ -8,7 +8,7 @@ from pathlib import Path
 from backends import registry
 from profiler.toolchains import Toolchains
 
-KNOWN = ("null", "scripted")
+KNOWN = ("null", "scripted", "phone")
 
 
 def know_runtimes(home: Path) -> None:
