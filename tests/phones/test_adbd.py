@@ -8,8 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +21,9 @@ from emulator.faults import FAULTS, check
 from emulator.host import HostUserland
 from emulator.phone import Phone, Running, running
 from tests.phones import tools
-from tests.phones.tools import Adb
+from tests.phones.tools import Adb, until
 
 TMP = "/data/local/tmp"
-
-
-def until(what: Callable[[], object]) -> None:
-    """Wait for what comes by itself."""
-    deadline = time.monotonic() + 60
-    while not what():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.05)
 
 
 @contextmanager

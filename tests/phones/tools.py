@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -32,6 +34,14 @@ def require(name: str) -> str:
     if found is None:
         missing(f"no {name} here: apt-get install {PACKAGES.get(name, name)}")
     return found
+
+
+def until(what: Callable[[], object]) -> None:
+    """Wait for what comes by itself."""
+    deadline = time.monotonic() + 60
+    while not what():
+        assert time.monotonic() < deadline, "it never came"
+        time.sleep(0.05)
 
 
 def cross_compile(source: str, folder: Path, name: str) -> Path:
