@@ -9,7 +9,7 @@ from typing import Any
 from .colours import MAGNITUDE, MARKS, line_style
 from .rows import Found
 
-GRID = {"left": 12, "right": 18, "top": 40, "bottom": 12, "containLabel": True}
+GRID = {"left": 12, "right": 18, "top": 40, "bottom": 30, "containLabel": True}
 # Draws an interval as a bar with two ends; value = [x, low, high].
 INTERVAL = """(params, api) => {
   const low = api.coord([api.value(0), api.value(1)]), high = api.coord([api.value(0), api.value(2)]);
@@ -236,8 +236,8 @@ def histogram(values: Sequence[float], low: float, high: float, unit: str) -> di
                 "data": bars,
                 "markArea": {
                     "silent": True,
-                    "itemStyle": {"color": "#d55e00", "opacity": 0.3},
-                    "label": {"formatter": "p10, 95 %", "position": "insideTop"},
+                    "itemStyle": {"color": "#d55e00", "opacity": 0.55},
+                    "z": 10,
                     "data": [[{"xAxis": low}, {"xAxis": high}]],
                 },
             }

@@ -34,6 +34,7 @@ NAMES = (
     "doubts",
     "measured_at",
     "href",
+    "all_params",
 )
 
 
@@ -86,7 +87,7 @@ def _line(row: Found) -> tuple[object, ...]:
         spec.width_out,
         spec.resolution,
         spec.batch,
-        ", ".join(f"{name}={value}" for name, value in sorted(spec.params.items())),
+        row.variant,
         unit(latency.p10_ns),
         unit(latency.low_ns),
         unit(latency.high_ns),
@@ -97,6 +98,7 @@ def _line(row: Found) -> tuple[object, ...]:
         latency.runs,
         row.standing,
         "; ".join(latency.doubts),
-        str(row.provenance.get("measured_at", ""))[:19].replace("T", " "),
+        row.measured_at[:19].replace("T", " "),
         f"/entry/{row.id}",
+        ", ".join(f"{name}={value}" for name, value in sorted(spec.params.items())),
     )

@@ -28,6 +28,7 @@ from .settings import Settings
 
 T = TypeVar("T")
 PATIENCE_S = 1.5  # what a page's first answers may take before it is shown without them
+GONE = (AWAY, "storage", "internal")  # problems that pass by themselves: the page waits
 THEMES = ("auto", "light", "dark")
 
 
@@ -182,7 +183,7 @@ class View:
                 await self.page.build(self)
                 self._built = True
             except EdgelutError as error:
-                if isinstance(error, ServiceError) and error.problem == AWAY:
+                if isinstance(error, ServiceError) and error.problem in GONE:
                     await self.home.poller.note(error)
                     await self._away(error)
                 else:

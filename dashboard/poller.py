@@ -118,7 +118,7 @@ class Poller:
         try:
             value = await resource.read()
         except ServiceError as error:
-            if error.problem == AWAY:
+            if error.problem in (AWAY, "storage"):
                 await self.note(error)
             else:
                 await self._failed(resource, error)

@@ -1,21 +1,46 @@
-"""The rows of one target, as light as a table of thousands needs them, read page by page once for everybody who looks."""
+"""The rows of one target, as light as a table of thousands needs them, read once for everybody who looks."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from edgelut.errors import LatencyNotFound
+from edgelut.blocks import KINDS
 from edgelut.types import Scalar, Target
 
 from .colours import standing
 from .rest import Call, Calls
 
-PAGE = 1000
+PAGE = 20_000
+DEFAULTS = "defaults"  # the variant whose parameters all are
+NAMES = (
+    "id",
+    "block",
+    "width_in",
+    "width_out",
+    "resolution",
+    "batch",
+    "params",
+    "kind",
+    "clock",
+    "p10_ns",
+    "p50_ns",
+    "p90_ns",
+    "low_ns",
+    "high_ns",
+    "slope_ns",
+    "context_ns",
+    "cold_ns",
+    "runs",
+    "samples",
+    "doubts",
+    "measured_at",
+)
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -58,7 +83,8 @@ class Found(msgspec.Struct, frozen=True):
     spec: Spec
     latency: Figures
     kind: str
-    provenance: dict[str, Scalar] = {}
+    measured_at: str = ""
+    variant: str = ""  # its parameters and batch in words
 
     @property
     def standing(self) -> str:
@@ -74,25 +100,41 @@ class Found(msgspec.Struct, frozen=True):
         """Return a figure in milliseconds, or as the instructions that it counts."""
         return value / 1e6 if self.is_time else value
 
-    @property
-    def variant(self) -> str:
-        """Its parameters and batch in a few words: rows of one variant differ in width and resolution only."""
-        words = [f"{name}={value}" for name, value in sorted(self.spec.params.items())]
-        return ", ".join(words + ([f"batch={self.spec.batch}"] if self.spec.batch != 1 else []))
 
+class Columns(msgspec.Struct, frozen=True):
+    """The answer of GET /table."""
 
-class _Page(msgspec.Struct, frozen=True):
-    entries: list[Found]
+    names: tuple[str, ...]
+    columns: tuple[list[Any], ...]
     next_cursor: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The rows of a target as they were at `version`."""
+    """The rows of a target as they were at `version`, and how many there are of what: (measure, kind, variant)."""
 
     target: Target
     version: str
     rows: tuple[Found, ...]
+    counts: Mapping[tuple[str, str, str], int]
+
+    @property
+    def measures(self) -> list[str]:
+        """What the rows are: time, instructions, or both."""
+        return sorted({measure for measure, _, _ in self.counts}, reverse=True)
+
+    def kinds(self, measure: str) -> Counter[str]:
+        """Return how many rows each kind of block has."""
+        found: Counter[str] = Counter()
+        for (of, kind, _), number in self.counts.items():
+            if of == measure:
+                found[kind] += number
+        return found
+
+    def variants(self, measure: str, kind: str) -> Counter[str]:
+        """Return how many rows each set of parameters has."""
+        counts = self.counts.items()
+        return Counter({variant: number for (of, block, variant), number in counts if (of, block) == (measure, kind)})
 
 
 class RowCache:
@@ -106,7 +148,7 @@ class RowCache:
     async def get(self, calls: Calls, target: Target, version: str) -> Rows:
         """Return a target's rows as of a version that its coverage gave."""
         token = calls.token()
-        calls.note(Call.of("GET", "/latency", {**asked(target), "limit": PAGE}))
+        calls.note(Call.of("GET", "/table", asked(target)))
         kept = self._kept.get((token, target))
         if kept is not None and kept.version == version:
             return kept
@@ -119,24 +161,47 @@ class RowCache:
 
     async def _read(self, calls: Calls, target: Target, version: str) -> Rows:
         token, service = calls.token(), calls.service
-        rows: list[Found] = []
+        pages: list[Columns] = []
         cursor: str | None = None
-        while True:
-            call = Call.of("GET", "/latency", {**asked(target), "limit": PAGE, "cursor": cursor})
-            try:
-                page = await service.ask(_Page, call, token)
-            except LatencyNotFound:  # the service says so where a table has no such rows
-                break
-            rows += page.entries
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        found = Rows(target, version, tuple(row for row in rows if row.spec.kind != "reference"))
+        while cursor is not None or not pages:
+            call = Call.of("GET", "/table", {**asked(target), "limit": PAGE, "cursor": cursor})
+            pages.append(await service.ask(Columns, call, token))
+            cursor = pages[-1].next_cursor
+        found = await asyncio.to_thread(_rows, target, version, pages)
         self._kept.pop((token, target), None)
         self._kept[(token, target)] = found
         while len(self._kept) > self._most:
             del self._kept[next(iter(self._kept))]
         return found
+
+
+def _rows(target: Target, version: str, pages: Sequence[Columns]) -> Rows:
+    """Return the rows of pages of columns, each distinct set of parameters put into words once."""
+    words: dict[tuple[str, int, tuple[tuple[str, Scalar], ...]], str] = {}
+    rows: list[Found] = []
+    for page in pages:
+        place = {name: number for number, name in enumerate(page.names)}
+        columns = [page.columns[place[name]] for name in NAMES]
+        for values in zip(*columns, strict=True):
+            id, kind, width_in, width_out, resolution, batch, params, entry_kind, clock, *figures, doubts, at = values
+            p10, p50, p90, low, high, slope, context, cold, runs, samples = figures
+            key = (kind, batch, tuple(params.items()))
+            if key not in words:
+                words[key] = variant_of(kind, params, batch)
+            spec = Spec(kind, width_in, width_out, resolution, batch, params)
+            said = (doubts,) if doubts else ()
+            latency = Figures(p10, p50, p90, low, high, runs, samples, clock, slope, context, cold, said)
+            rows.append(Found(id, spec, latency, entry_kind, at, words[key]))
+    rows.sort(key=lambda row: (row.spec.kind, row.spec.width_in, row.spec.width_out, row.spec.resolution))
+    counts = Counter(("time" if row.is_time else "instructions", row.spec.kind, row.variant) for row in rows)
+    return Rows(target, version, tuple(rows), counts)
+
+
+def variant_of(kind: str, params: Mapping[str, Scalar], batch: int = 1) -> str:
+    """Return what of parameters and batch is not at its default: rows of one variant differ in width and resolution only."""
+    usual = KINDS[kind].params if kind in KINDS else {}
+    words = [f"{name}={value}" for name, value in sorted(params.items()) if usual.get(name) != value]
+    return ", ".join(words + ([f"batch={batch}"] if batch != 1 else [])) or DEFAULTS
 
 
 def asked(target: Target) -> dict[str, Any]:

@@ -195,7 +195,9 @@ class HistoryCard:
             Column("artifact", "artifact", width=130),
             Column("doubts", "doubts"),
         ]
-        self._grid = Grid("Values", columns, self._rows(past), file="history", height=220)
+        self._grid = Grid(
+            "Values", columns, self._rows(past), file="history", height=100 + 42 * min(max(len(past), 2), 5)
+        )
 
     def show(self, past: Sequence[Entry]) -> None:
         """Show a history that has grown."""

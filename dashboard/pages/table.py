@@ -22,8 +22,8 @@ from edgelut.types import Target
 COUNTED_EVERY_S = 5.0
 ALL = "all"
 SHOWN = {
-    ":cellClass": "p => ({doubtful: 'cell-doubtful', emulated: 'cell-emulated', measured: ''})[p.data?.standing] "
-    "?? 'cell-estimated'"
+    ":cellClass": "p => ['ag-right-aligned-cell', ({doubtful: 'cell-doubtful', emulated: 'cell-emulated', measured: ''})"
+    "[p.data?.standing] ?? 'cell-estimated'].filter(Boolean)"
 }
 LETTERS = "{" + ", ".join(f"{mark.name}: {mark.letter!r}" for mark in MARKS.values()) + "}"
 
@@ -46,25 +46,24 @@ class Table:
         self.names = devices(covered.coverage)
         self.shares = shares(covered.coverage, device)
         self.share = self._chosen()
-        self.rows = Rows(self.share.target, "", ())
+        self.rows = Rows(self.share.target, "", (), {})
         self.heat: Figure | None = None
 
     @property
     def measure(self) -> str:
         """What is shown: times, or counts of instructions."""
-        counts = Counter(row.is_time for row in self.rows.rows)
-        default = "time" if counts[True] or not counts[False] else "instructions"
-        return self.view.address.one_of("measure", ("time", "instructions"), default)
+        has = self.rows.measures
+        return self.view.address.one_of("measure", has, has[0] if has else "time")
 
     @property
     def block(self) -> str:
         """The kind of block that is chosen; empty for all."""
-        return self.view.address.one_of("block", {row.spec.kind for row in self.rows.rows})
+        return self.view.address.one_of("block", self.rows.kinds(self.measure))
 
     @property
     def variant(self) -> str:
         """The parameters that are chosen; empty for all."""
-        return self.view.address.one_of("variant", {row.variant for row in self.rows.rows})
+        return self.view.address.one_of("variant", self.rows.variants(self.measure, self.block))
 
     async def build(self) -> None:
         """Build the page and keep it up to date."""
@@ -124,10 +123,9 @@ class Table:
     def draw_controls(self) -> None:
         """Draw the choices anew: which there are depends on each other."""
         self.controls.clear()
-        measures = sorted({"time" if row.is_time else "instructions" for row in self.rows.rows}, reverse=True)
-        counts = Counter(row.spec.kind for row in self.rows.rows)
+        measures, measure, block = self.rows.measures, self.measure, self.block
+        counts, variants = self.rows.kinds(measure), self.rows.variants(measure, block)
         kinds = sorted(counts, key=lambda kind: (kind in SEQUENCES, kind))
-        variants = Counter(row.variant for row in self.rows.rows if row.spec.kind == self.block)
         with self.controls:
             select("Device", {name: name for name in self.names}, self.device, self.go_to_device)
             targets = {str(share.target): f"{share.name} ({share.rows:,})" for share in self.shares}
@@ -139,10 +137,10 @@ class Table:
                     self.measure,
                     lambda value: self.choose("measure", value),
                 )
-            blocks = {ALL: f"all ({len(self.rows.rows):,})"} | {kind: f"{kind} ({counts[kind]:,})" for kind in kinds}
-            select("Block", blocks, self.block or ALL, lambda value: self.choose("block", value))
-            if len(variants) > 1 and self.block not in SEQUENCES:
-                named = {ALL: "all"} | {name: f"{name or 'none'} ({n:,})" for name, n in sorted(variants.items())}
+            blocks = {ALL: f"all ({sum(counts.values()):,})"} | {kind: f"{kind} ({counts[kind]:,})" for kind in kinds}
+            select("Block", blocks, block or ALL, lambda value: self.choose("block", value))
+            if len(variants) > 1 and block not in SEQUENCES:
+                named = {ALL: "all"} | {name: f"{name} ({n:,})" for name, n in sorted(variants.items())}
                 select("Parameters", named, self.variant or ALL, lambda value: self.choose("variant", value))
             ui.switch(
                 "Logarithmic",
@@ -157,9 +155,10 @@ class Table:
 
     def draw_figures(self) -> None:
         """Draw map and curves of the chosen kind, or of the one with most rows."""
-        rows = [row for row in self.rows.rows if row.is_time == (self.measure == "time")]
-        mapped = [row for row in rows if row.spec.kind not in SEQUENCES]
-        kind = self.block or most(row.spec.kind for row in mapped)
+        measure = self.measure
+        counts = self.rows.kinds(measure)
+        mapped = Counter({kind: number for kind, number in counts.items() if kind not in SEQUENCES})
+        kind = self.block or most(mapped)
         self.figures.clear()
         self.heat = None
         if kind in SEQUENCES or not mapped:
@@ -168,24 +167,24 @@ class Table:
                     "Chains, networks and cold rows are sequences of their own: there is no map of them.", "p"
                 ).classes("el-soft")
             return
-        of_kind = choose(rows, block=kind, measure=self.measure)
-        variant = self.variant or most(row.variant for row in of_kind)
-        shown = [row for row in of_kind if row.variant == variant]
-        what = f"{kind}, {variant}" if variant and len({row.variant for row in of_kind}) > 1 else kind
+        variants = self.rows.variants(measure, kind)
+        variant = self.variant or most(variants)
+        shown = choose(self.rows.rows, block=kind, variant=variant, measure=measure)
+        what = f"{kind}, {variant}" if len(variants) > 1 else kind
         file = f"{self.device}-{self.share.target.runtime}-{kind}"
         with self.figures:
             with card():
                 self.heat = Figure(
                     f"{what}: by width and resolution",
-                    charts.heat_map(shown, self.measure),
-                    gist=gist(shown, self.measure),
+                    charts.heat_map(shown, measure),
+                    gist=gist(shown, measure),
                     file=f"{file}-map",
                     on_click=self.open,
                 )
             with card():
                 self.curves = Figure(
                     f"{what}: against width, one line a resolution",
-                    charts.curves(shown, self.measure, self.view.address.flag("log")),
+                    charts.curves(shown, measure, self.view.address.flag("log")),
                     gist="Bars are 95 % intervals. Shift and the wheel zooms; a click on a point opens its row.",
                     file=f"{file}-curves",
                     on_click=self.open,
@@ -256,7 +255,14 @@ def columns(measure: str) -> list[Column]:
                 "useValueFormatterForExport": False,
             },
         ),
-        Column("params", "parameters", "text", 250, more={"tooltipField": "params"}),
+        Column(
+            "params",
+            "parameters",
+            "text",
+            250,
+            "those that are not at their defaults",
+            more={"tooltipField": "all_params"},
+        ),
         Column("width_out", "out", "number", 84, "output width"),
         Column("batch", "batch", "number", 86),
         Column("p50", "p50", "number", 96),
@@ -269,6 +275,8 @@ def columns(measure: str) -> list[Column]:
         Column("runs", "runs", "number", 84),
         Column("measured_at", "measured (UTC)", "text", 175),
         Column("doubts", "doubts", "text", 320, more={"tooltipField": "doubts"}),
+        Column("all_params", "all parameters", hide=True),
+        Column("id", "entry", "number", hide=True),
     ]
 
 
@@ -287,10 +295,9 @@ def gist(rows: list[Found], measure: str) -> str:
     return f"{len(rows):,} rows from {of(fastest)} to {of(slowest)}; {doubtful or 'none'} in doubt."
 
 
-def most(values: Any) -> str:
+def most(counted: Counter[str]) -> str:
     """Return the commonest; empty where there is none."""
-    counted = Counter(values).most_common(1)
-    return str(counted[0][0]) if counted else ""
+    return min(counted, key=lambda name: (-counted[name], name), default="")
 
 
 PAGES = (Page("/table", "Table", build, nav=1),)

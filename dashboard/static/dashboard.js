@@ -57,7 +57,7 @@ window.edgelut = (() => {
     download(`${name}.png`, chart.getDataURL({ type: "png", pixelRatio: 2, backgroundColor: ink[mode()].page }));
   }
   function saveCsv(id, name) {
-    getElement(id).api.exportDataAsCsv({ fileName: `${name}.csv` });
+    getElement(id).api.exportDataAsCsv({ fileName: `${name}.csv`, allColumns: true });
   }
 
   // Both sides change the address: each change is merged into what is there.
