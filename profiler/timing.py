@@ -8,7 +8,7 @@ import platform
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, partial
@@ -177,8 +177,10 @@ def time_session(number: int, warmups: int, samples: int, inner: int) -> Timing:
 
 
 def time_cold(number: int, samples: int) -> Timing:
-    """Time single calls, each after the caches were filled with something else."""
+    """Time single calls, each after the caches were filled with something else; a session of another process does it there."""
     session = _sessions[number].session
+    with suppress(Unsupported):
+        return session.begin(0, samples, cold=True)()
     wall: tuple[int, ...] = ()
     cpu: tuple[int, ...] = ()
     for _ in range(samples):
