@@ -54,7 +54,9 @@ assert not [module for module in {HEAVY!r} if module in sys.modules]
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:
-    with pytest.raises(BackendMissing, match=r"no runtime 'tpu'; there are .*onnxruntime-cpu, onnxruntime-native, torchscript-cpu"):
+    with pytest.raises(
+        BackendMissing, match=r"no runtime 'tpu'; there are .*onnxruntime-cpu, onnxruntime-native, torchscript-cpu"
+    ):
         registry.load_runtime("tpu")
 
 
