@@ -151,7 +151,7 @@ class Row:
 def row_facts(lane: Mapping[str, Scalar], opened: Opened, device: str) -> Params:
     """Return the facts of a session's runs: its lane's, what it counts, where it ran, and how, where that is on another device."""
     loaded = opened.loaded
-    own: dict[str, Scalar] = {} if is_local(device) else dict(loaded.facts)
+    own: dict[str, Scalar] = {} if is_local(device) and not loaded.ran_on else dict(loaded.facts)
     if opened.counts:
         own["clock"] = "instructions"
     if loaded.ran_on:

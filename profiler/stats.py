@@ -17,6 +17,7 @@ from edgelut.types import Clock, Latency, Run
 Floats = npt.NDArray[np.float64]
 QUANTILE = 0.10
 RESAMPLES = 400
+LONGEST_PAUSE_MS = 100.0  # between two samples of a burst: after longer ones a device begins by waking up
 COUNT_ROUNDS = 3  # of a row that counts instructions: they repeat
 COUNT_SPREAD = 1e-3  # by more they differ only where something else was counted with them
 
@@ -150,7 +151,7 @@ def summarise(runs: Sequence[Run], policy: Policy) -> Summary:
         doubts=tuple(
             _count_doubts(rounds, policy)
             if counts
-            else _doubts(rounds, reference, policy, ordered[0].spec.kind == COLD.name)
+            else [*_doubts(rounds, reference, policy, ordered[0].spec.kind == COLD.name), *_pauses(ordered)]
         ),
     )
     return Summary(latency, p10(np.asarray(reference)) if reference else 0.0)
@@ -187,6 +188,17 @@ def _doubts(rounds: Sequence[Floats], reference: Sequence[float], policy: Policy
     if moved > policy.drift:
         doubts.append(f"the reference kernel drifted by {moved:.0%} between the halves of the sweep")
     return doubts
+
+
+def _pauses(runs: Sequence[Run]) -> list[str]:
+    """Say that a device rested between samples, where it did so in more than a quarter of the rounds and could tell."""
+    told = [float(run.facts.get("observed_pause_ms_after", 0.0)) for run in runs]
+    long = sum(pause > LONGEST_PAUSE_MS for pause in told)
+    if long <= len(runs) / 4:
+        return []
+    return [
+        f"samples were not contiguous: pauses of up to {max(told):.0f} ms between them in {long} of {len(runs)} rounds"
+    ]
 
 
 def _count_doubts(rounds: Sequence[Floats], policy: Policy) -> list[str]:

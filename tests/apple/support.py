@@ -82,7 +82,7 @@ class Mac:
         (self.phone / "data").mkdir(parents=True)
         (self.phone / "therm").write_text("Note: No thermal warning level has been recorded\n")
         self.now()
-        start = f"#!{sys.executable} -SB\nimport sys\nsys.path.insert(0, {str(FAKE)!r})\n"
+        start = f"#!{sys.executable} -S\nimport sys\nsys.path.insert(0, {str(FAKE)!r})\n"
         for name in ("xcrun", "devicectl"):
             self._tool(name, f"{start}import xcrun\nsys.exit(xcrun.main({name!r}, sys.argv[1:]))\n")
         self._tool("xcodebuild", f"{start}import xcodebuild\nsys.exit(xcodebuild.main(sys.argv[1:]))\n")
