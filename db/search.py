@@ -21,13 +21,13 @@ from edgelut.query import MOST_LEFT_OUT, BlockListing, Page, Query, Row
 from edgelut.types import BlockSpec, Params, Scalar, Target, canonical, digest
 
 from .connect import Database, reading
+from .filters import has, looked_at, matching_target_ids, row_filter, spec_filter
 from .revisions import head_revision
 from .rows import ENTRY, LARGEST, SPEC, TARGET, batches, entry_of, spec_of, storable, target_of
 from .schema import block_values, entries, is_current, specs, targets
 
 Conditions: TypeAlias = Sequence[sa.ColumnElement[bool]]
 Place: TypeAlias = tuple[str, int, int, int, int, int]  # kind, width_in, width_out, resolution, batch, spec id
-NUMBERS = {"width": "width_in", "width_out": "width_out", "resolution": "resolution", "batch": "batch"}
 ORDER = (specs.c.width_in, specs.c.width_out, specs.c.resolution, specs.c.batch, specs.c.id)
 PATIENCE = 1000  # specs looked at for a page before asking whether the named targets have few rows
 FEW = 2000  # rows up to which it is then cheaper to start from them
@@ -69,7 +69,7 @@ class SqlSearch(Database):
             raise InvalidSpec(f"a page has at least one row, not {query.limit}")
         after = _decode(query)
         with reading(self.engine) as connection:
-            hits = _hits(connection, query, after, _row_filter(query))
+            hits = _hits(connection, query, after, row_filter(query))
             left_out = _left_out(connection, query) if after is None else 0
             of_spec, of_target = self._values()
             rows = _rows(connection, hits[: query.limit], of_spec, of_target)
@@ -128,7 +128,7 @@ _TARGETS_WITH_ROWS = sa.select(*TARGET).where(
 
 def _hits(connection: sa.Connection, query: Query, after: Hit | None, rows: Conditions) -> list[Hit]:
     """Return the first rows after a place that meet conditions, at least one more than the limit where there are more."""
-    wanted = _target_ids(connection, query)
+    wanted = matching_target_ids(connection, query)
     if wanted == []:
         return []
     kinds = [kind for kind in _kinds(connection, query.block) if after is None or kind >= after.place[0]]
@@ -144,52 +144,13 @@ def _hits(connection: sa.Connection, query: Query, after: Hit | None, rows: Cond
     return hits
 
 
-def _row_filter(query: Query) -> list[sa.ColumnElement[bool]]:
-    """Return what the query asks of a row itself: its kind, its measure, and where it ran."""
-    conditions: list[sa.ColumnElement[bool]] = []
-    if query.kind is not None:
-        conditions.append(entries.c.kind == query.kind)
-    if query.measure is not None:
-        counts = query.measure == "instructions"
-        conditions.append(entries.c.clock == "instructions" if counts else entries.c.clock != "instructions")
-    if query.require_unit is not None:
-        conditions.append(entries.c.ran_on == query.require_unit)
-    return conditions
-
-
 def _left_out(connection: sa.Connection, query: Query) -> int:
     """Return how many rows match but for the unit that is required, counted up to MOST_LEFT_OUT."""
     if query.require_unit is None:
         return 0
     anywhere = replace(query, require_unit=None, limit=MOST_LEFT_OUT)
     elsewhere = entries.c.ran_on.is_distinct_from(query.require_unit)
-    return min(len(_hits(connection, anywhere, None, [*_row_filter(anywhere), elsewhere])), MOST_LEFT_OUT)
-
-
-def _possible(query: Query) -> bool:
-    """Say whether a column could hold what is asked for; a driver may refuse to send what it could not."""
-    numbers = (query.width, query.width_out, query.resolution, query.batch, query.threads)
-    texts = (query.block, query.device, query.runtime, query.precision, query.unit, query.require_unit)
-    fits = all(number is None or 1 <= number <= LARGEST for number in numbers)
-    return fits and all(text is None or storable(text) for text in texts)
-
-
-def _target_ids(connection: sa.Connection, query: Query) -> list[int] | None:
-    """Return the targets that match, None for all; the table has some thousand rows and is read as a whole."""
-    if not _possible(query):
-        return []
-    asked = {name: getattr(query, name) for name in ("device", "runtime", "precision", "unit")}
-    conditions = [_same(targets.c[name], value) for name, value in asked.items() if value is not None]
-    if query.threads is not None:
-        conditions.append(targets.c.threads == query.threads)
-    if not conditions:
-        return None
-    return list(connection.execute(sa.select(targets.c.id).where(*conditions)).scalars())
-
-
-def _same(column: sa.Column[Any], value: str) -> sa.ColumnElement[bool]:
-    """Compare whatever the case (SQLite knows that of ASCII alone)."""
-    return sa.func.lower(column) == sa.func.lower(value)
+    return min(len(_hits(connection, anywhere, None, [*row_filter(anywhere), elsewhere])), MOST_LEFT_OUT)
 
 
 def _kinds(connection: sa.Connection, block: str | None) -> list[str]:
@@ -203,28 +164,6 @@ def _kinds(connection: sa.Connection, block: str | None) -> list[str]:
     return sorted(connection.execute(statement).scalars())
 
 
-def _spec_filter(query: Query) -> list[sa.ColumnElement[bool]]:
-    """Return what the query asks of a spec but its kind; parameters only roughly, `_has` looks again."""
-    conditions: list[sa.ColumnElement[bool]] = []
-    for name, column in NUMBERS.items():
-        if (value := getattr(query, name)) is not None:
-            conditions.append(specs.c[column] == value)
-    text = sa.type_coerce(specs.c.params, sa.Text)
-    for name, value in query.params.items():
-        conditions.append(text.contains(canonical({name: value}).decode()[1:-1], autoescape=True))
-    return conditions
-
-
-def _looked_at(query: Query) -> Sequence[sa.Column[Any]]:
-    """Return the column that `_has` looks at, where it will."""
-    return (specs.c.params,) if query.params else ()
-
-
-def _has(row: sa.Row[Any], asked: Params) -> bool:
-    """Say whether a spec has the parameters asked for."""
-    return not asked or all(name in row.params and row.params[name] == value for name, value in asked.items())
-
-
 def _walk(
     connection: sa.Connection, query: Query, kinds: Sequence[str], start: Place | None, down: bool = False
 ) -> Iterator[Place]:
@@ -232,7 +171,7 @@ def _walk(
     order = [column.desc() for column in ORDER] if down else list(ORDER)
     for kind in kinds:
         statement = (
-            sa.select(*ORDER, *_looked_at(query)).where(specs.c.kind == kind, *_spec_filter(query)).order_by(*order)
+            sa.select(*ORDER, *looked_at(query)).where(specs.c.kind == kind, *spec_filter(query)).order_by(*order)
         )
         page, size = statement, FIRST
         if start is not None and start[0] == kind:
@@ -240,7 +179,7 @@ def _walk(
         while True:
             rows = connection.execute(page.limit(size)).all()
             for row in rows:
-                if _has(row, query.params):
+                if has(row, query.params):
                     yield (kind, *row[:5])
             if len(rows) < size:
                 break
@@ -304,9 +243,9 @@ def _from_rows(
     places: dict[int, Place] = {}
     for batch in batches(sorted({spec_id for spec_id, _, _ in rows})):
         # Not by kind too: SQLite would take that index and read every spec of the kind.
-        listed = sa.select(specs.c.kind, *ORDER, *_looked_at(query)).where(specs.c.id.in_(batch), *_spec_filter(query))
+        listed = sa.select(specs.c.kind, *ORDER, *looked_at(query)).where(specs.c.id.in_(batch), *spec_filter(query))
         for row in connection.execute(listed):
-            if row.kind in kinds and _has(row, query.params):
+            if row.kind in kinds and has(row, query.params):
                 places[row.id] = (row[0], row[1], row[2], row[3], row[4], row[5])
     hits = sorted(Hit(places[spec_id], target_id, id_) for spec_id, target_id, id_ in rows if spec_id in places)
     return [hit for hit in hits if after is None or hit[:2] > after[:2]]
@@ -342,12 +281,12 @@ def _remember(
 
 def _widths(connection: sa.Connection, query: Query, width: int, down: bool) -> set[int]:
     """Return the 8 widths nearest below or above one, of each kind, that have a row."""
-    wanted = _target_ids(connection, query)
+    wanted = matching_target_ids(connection, query)
     if wanted == []:
         return set()
     kinds = _kinds(connection, query.block)
     if wanted is not None and _are_few(connection, wanted):
-        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, wanted, None, _row_filter(query))}
+        widths = {hit.place[1] for hit in _from_rows(connection, query, kinds, wanted, None, row_filter(query))}
         return {other for other in widths if (other < width if down else other > width)}
     found: set[int] = set()
     for kind in kinds:
@@ -369,7 +308,7 @@ def _next_width(
     start: Place = (kind, width - 1, *(LARGEST,) * 4) if down else (kind, width + 1, 0, 0, 0, 0)
     places, size = _walk(connection, query, [kind], start, down), FIRST
     while piece := list(islice(places, size)):
-        having = _having_rows(connection, [place[5] for place in piece], wanted, _row_filter(query))
+        having = _having_rows(connection, [place[5] for place in piece], wanted, row_filter(query))
         if having:
             return next(place[1] for place in piece if place[5] in having)
         size = min(size * 8, MOST)

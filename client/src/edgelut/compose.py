@@ -16,7 +16,7 @@ from .errors import InvalidSpec, LatencyNotFound, UnlikeMeasures
 from .placement import UNKNOWN, placed, require
 from .sequences import label, network_spec
 from .table import LatencySource, Searchable
-from .types import PHYSICAL_UNITS, BlockSpec, Entry, NetworkSpec, Target
+from .types import BlockSpec, Entry, NetworkSpec, Target, own_unit
 
 FREE = frozenset({"identity"})  # kinds that cost nothing because no runtime keeps them in a graph
 ASSUMED_ERROR = 0.05  # where no network was measured: the largest of 32 networks' errors was below it
@@ -231,7 +231,7 @@ def _doubts(parts: Sequence[Part]) -> list[str]:
 def _misplaced(parts: Sequence[Part]) -> list[str]:
     """Say where rows ran, where it is not on one and the same unit, or not on the target's."""
     counted = Counter(part.entry.ran_on for part in parts)
-    own = PHYSICAL_UNITS.get(parts[0].entry.target.unit.lower()) if parts else None
+    own = own_unit(parts[0].entry.target) if parts else None
     if len(counted) <= 1 and (own is None or own in counted):
         return []
     ran = ", ".join(f"{count} on {unit or UNKNOWN}" for unit, count in counted.most_common())

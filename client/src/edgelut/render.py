@@ -10,7 +10,7 @@ from rich.table import Table
 from .check import TableCheck
 from .figures import number
 from .sequences import REFERENCE, SEQUENCES, label
-from .types import MEASURES, PHYSICAL_UNITS, Entry, Target
+from .types import MEASURES, Entry, Target, own_unit
 
 HEADERS = {"time": "ms", "instructions": "instructions"}  # of a column, by measure
 
@@ -41,7 +41,7 @@ def headline(entry: Entry) -> str:
 
 def ran_elsewhere(entry: Entry) -> str | None:
     """Return the unit that a row ran on, where it is another than the target's name says."""
-    return entry.ran_on if entry.ran_on != PHYSICAL_UNITS.get(entry.target.unit.lower()) else None
+    return entry.ran_on if entry.ran_on != own_unit(entry.target) else None
 
 
 def _figure(entry: Entry) -> str:

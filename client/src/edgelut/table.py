@@ -28,7 +28,8 @@ class LatencySource(ABC):
 
     def find(self, spec: BlockSpec, target: Target, *, require_unit: str | None = None) -> Entry | None:
         """Return the current row, or None."""
-        return placed(self.find_many((spec,), target), require_unit)[0]
+        found = self.find_many((spec,), target)
+        return found[0] if require_unit is None else placed(found, require_unit)[0]
 
     def get(self, spec: BlockSpec, target: Target, *, require_unit: str | None = None) -> Entry:
         """Return the current row; raise LatencyNotFound, or OtherUnit."""

@@ -327,5 +327,15 @@ class Entry:
 
         It is what the provenance says, else the target's own unit where that is one piece of hardware, else None: not known.
         """
-        said = self.provenance.get("ran_on")
-        return str(said).lower() if said else PHYSICAL_UNITS.get(self.target.unit.lower())
+        for (
+            name,
+            said,
+        ) in self.provenance._items:  # a look-up that misses would raise and catch, once for every row served
+            if name == "ran_on" and said:
+                return str(said).lower()
+        return own_unit(self.target)
+
+
+def own_unit(target: Target) -> str | None:
+    """Return the hardware that a target's unit names, or None where it leaves the choice to the runtime."""
+    return PHYSICAL_UNITS.get(target.unit) or PHYSICAL_UNITS.get(target.unit.lower())
