@@ -50,7 +50,8 @@ def resolve(text: str, *, present: bool = True) -> str:
             if one.name == backend:  # it cannot look
                 raise BackendMissing(one.why)
         raise DeviceUnusable(f"{text} is not attached; {_there(seen)}")
-    raise BackendMissing(f"no device {text!r}; there are {', '.join(registry.names('devices'))}; {_there(seen)}")
+    always = ", ".join(name for name in registry.names("devices") if not _is_instanced(name))
+    raise BackendMissing(f"no device {text!r}; there are {always}; {_there(seen)}")
 
 
 def _attached(backend: str) -> list[Attached]:
@@ -60,6 +61,13 @@ def _attached(backend: str) -> list[Attached]:
         return [Attached(backend, why=str(error))]
     found = kind.attached()
     return found if kind.instanced else [replace(one, name=backend) for one in found]
+
+
+def _is_instanced(backend: str) -> bool:
+    try:
+        return registry.device_class(backend).instanced
+    except BackendMissing:
+        return False
 
 
 def _instanced() -> list[Attached]:
@@ -84,9 +92,11 @@ def _there(seen: Iterable[Attached]) -> str:
 def devices_table(devices: Sequence[Attached]) -> Table:
     """Return an entry a device: what it is, its build, how warm and how full it is. Why one is not usable stands below."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, width in (("device", 24), ("what it is", 22), ("system", 20), ("battery", 7)):
-        table.add_column(name, max_width=width, overflow="fold")
-    table.add_column("state", overflow="fold")
+    table.add_column("device", no_wrap=True, overflow="fold")  # to be copied
+    table.add_column("what it is", overflow="fold")
+    table.add_column("system", min_width=15, overflow="fold")  # the length of a build
+    table.add_column("battery", no_wrap=True)
+    table.add_column("state", no_wrap=True)
     for one in devices:
         facts = one.facts
         what = _lines(facts.get("device_model"), facts.get("soc"))
@@ -121,7 +131,7 @@ def build_id(facts: Params) -> str:
 
 
 def _system(facts: Params) -> str:
-    return str(facts.get("os", ""))
+    return str(facts.get("os", "")).partition(" (API")[0]
 
 
 def _battery(facts: Params) -> str:

@@ -31,5 +31,3 @@ def _end(port: int) -> None:
         connection.sendall(b"0009host:kill")
         while connection.recv(64):
             pass
-
-
