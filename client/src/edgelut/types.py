@@ -18,7 +18,7 @@ Measure: TypeAlias = Literal["time", "instructions"]
 MEASURES: tuple[str, ...] = get_args(Measure)
 EntryKind: TypeAlias = Literal["measured", "interpolated", "predicted", "transferred", "emulated"]
 ENTRY_KINDS: tuple[str, ...] = get_args(EntryKind)
-# Units of targets that name one piece of hardware, and which; others (`all`, `cpu-and-ne`) leave the choice to the runtime.
+# Units of targets that name one piece of hardware, and which; others (`all`, `cpu_and_ne`) leave the choice to the runtime.
 PHYSICAL_UNITS: Mapping[str, str] = {unit: unit for unit in ("cpu", "gpu", "ne", "npu", "dsp")} | {"cpu-little": "cpu"}
 
 
