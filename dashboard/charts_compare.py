@@ -14,6 +14,7 @@ Option = dict[str, Any]
 LABELS = 34  # columns up to which a cell has room for its figure
 LEAST_SPAN = math.log(1.05)  # so that noise is no deep colour
 CELL = 30  # pixels that a column needs
+WIDEST = 1050  # pixels of columns: where there are more of them than that has room for, cells are narrower
 SHOWN = 15
 DARK = 0.7  # share of the span from which on a cell's text is light
 PALE = 0.4  # how much colour cells keep whose difference is within their interval
@@ -91,7 +92,7 @@ def ratio_map(pairs: Sequence[Pair], of: str, span: float | None = None) -> Opti
 
 def map_width(pairs: Sequence[Pair]) -> int:
     """Return how many pixels wide a map should be at least."""
-    return 110 + CELL * len({column_of(pair.spec) for pair in pairs})
+    return 110 + min(CELL * len({column_of(pair.spec) for pair in pairs}), WIDEST)
 
 
 def movers_chart(pairs: Sequence[Pair]) -> Option:

@@ -13,6 +13,7 @@ from .ratios import column_of, columns, resolutions
 from .spaces import LETTERS, SAID, STATES, State
 
 Option = dict[str, Any]
+WIDEST = 1100  # pixels of columns
 # Lightness falls from present to missing, so that they are told apart without hue too.
 COLOURS: dict[State, str] = {
     "present": "#9ecae1",
@@ -91,4 +92,4 @@ def map_size(specs: Sequence[BlockSpec]) -> tuple[int, int]:
     by_widths = specs[0].kind == EMBEDDING.name
     across = len({one.width_out if by_widths else (one.width_in, one.width_out) for one in specs})
     rows = len({one.width_in if by_widths else one.resolution for one in specs})
-    return 90 + 20 * across, 90 + (18 if by_widths else 30) * rows
+    return 90 + min(20 * across, WIDEST), 90 + (18 if by_widths else 30) * rows

@@ -1,6 +1,9 @@
-"""Parts that several pages are made of: charts that scroll, text to copy."""
+"""Parts that several pages are made of: charts that scroll, text to copy, sliders."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
 
 from nicegui import ui
 
@@ -35,3 +38,37 @@ class Copied:
     def show(self, words: str) -> None:
         """Show another text."""
         self._text.set_text(words)
+
+
+class Slider:
+    """A slider with its figure: the browser's own, which keys and screen readers know. `on_change` hears whole numbers."""
+
+    def __init__(
+        self, label: str, legend: str, least: int, most: int, step: int, value: int, on_change: Callable[[int], Any]
+    ) -> None:
+        with ui.element("div").classes("el-slider"):
+            with ui.element("div").classes("el-spread"):
+                text(label).classes("el-small")
+                self._shown = text(str(value), "output")
+            self._input = ui.element("input").props(
+                f'type=range min={least} max={most} step={step} value={value} aria-label="{legend}"'
+            )
+        self._on_change = on_change
+        self.value = value
+        self._input.on("input", self._moved, js_handler="event => emit(Number(event.target.value))", throttle=0.05)
+
+    def set(self, value: int, most: int | None = None) -> None:
+        """Move it; nobody is told."""
+        moved = "" if most is None else f"slider.max = {most};"
+        self.value = value
+        self._shown.set_text(str(value))
+        ui.run_javascript(
+            f"const slider = getHtmlElement({self._input.id}); if (slider) {{ {moved} slider.value = {value}; }}"
+        )
+
+    def _moved(self, event: Any) -> None:
+        value = int(event.args)
+        if value != self.value:
+            self.value = value
+            self._shown.set_text(str(value))
+            self._on_change(value)

@@ -214,7 +214,8 @@ class Compare:
         groups: dict[str, list[Pair]] = {}
         for pair in pairs:
             groups.setdefault(group_of(pair.spec), []).append(pair)
-        shown = sorted((name for name in groups if len(groups[name]) > 1), key=lambda name: -len(groups[name]))
+        several = [name for name in groups if len(groups[name]) > 1]
+        shown = sorted(several, key=lambda name: (-sum(pair.beyond for pair in groups[name]), -len(groups[name])))
         span = span_of(pairs)
         self.maps.clear()
         with self.maps:

@@ -36,7 +36,7 @@ MOST_LINES = 500
 ANNOUNCE_EVERY = 10  # percent: a screen reader is not told of every point
 CHIPS = {"queued": "", "running": "good", "done": "good", "cancelled": "warn"}
 COLUMNS = (
-    Column("block", "block", width=165, more={"context": "open", "cellClass": "el-open"}),
+    Column("block", "block", "link", width=165),
     Column("state", "state", width=125),
     Column("reason", "reason", more={"flex": 1, "minWidth": 180, "tooltipField": "reason"}),
     Column("device", "device", width=150),
@@ -67,6 +67,7 @@ class JobPage:
         self.loaded: tuple[Any, ...] = ()
         self.loading: asyncio.Task[None] | None = None
         self.grid: Grid | None = None
+        self.reasons: tuple[str, str] | None = None  # why the buttons do nothing, as they are shown
 
     async def draw(self) -> None:
         """Build the page as the job is now."""
@@ -150,6 +151,11 @@ class JobPage:
     def show_actions(self) -> None:
         """Show the buttons; one that can do nothing says why."""
         job, lacks = self.job, self.view.why_not("submit")
+        no_cancel = lacks or ("" if job.may_cancel else f"the job is {job.state}: nothing of it is open")
+        no_retry = lacks or ("" if job.may_retry else "none of its points failed or was cancelled")
+        if self.reasons == (no_cancel, no_retry):  # a button that is made again loses the focus
+            return
+        self.reasons = no_cancel, no_retry
         self.actions.clear()
         with self.actions:
             button(
@@ -157,12 +163,12 @@ class JobPage:
                 lambda: self.ask(
                     f"Cancel what is open of {job.name}?", cancel_words(job), "Cancel the job", self.cancel
                 ),
-                why_not=lacks or ("" if job.may_cancel else f"the job is {job.state}: nothing of it is open"),
+                why_not=no_cancel,
             )
             button(
                 "Retry",
-                lambda: self.ask(f"Retry {job.name}?", retry_words(job), "Retry the job", self.retry),
-                why_not=lacks or ("" if job.may_retry else "none of its points failed or was cancelled"),
+                lambda: self.ask("Retry this job?", retry_words(self.job), "Retry the job", self.retry),
+                why_not=no_retry,
             )
 
     def show_asked(self) -> None:
@@ -264,7 +270,8 @@ class JobPage:
 
     async def ask(self, title: str, words: str, yes: str, act: Callable[[], Awaitable[None]]) -> None:
         """Ask before acting. The dialog takes the focus; Escape leaves everything as it is."""
-        dialog = ui.dialog().props('role=alertdialog aria-labelledby="ask-title" aria-describedby="ask-words"')
+        with self.view.content:
+            dialog = ui.dialog().props('role=alertdialog aria-labelledby="ask-title" aria-describedby="ask-words"')
         with dialog, ui.card():
             text(title, "h2").props('id="ask-title"')
             text(words, "p").props('id="ask-words"')

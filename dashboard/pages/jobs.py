@@ -13,7 +13,7 @@ from dashboard.tables import Column, Grid
 STATES = {"": "all", "queued": "queued", "running": "running", "done": "done", "cancelled": "cancelled"}
 MOST = 100
 COLUMNS = (
-    Column("job", "job", width=150, more={"context": "open", "cellClass": "el-open"}),
+    Column("job", "job", "link", width=150),
     Column("state", "state", width=165, tip="with the points that need no more work"),
     Column("points", "points", "number", width=95),
     Column("failed", "failed", "number", width=90),
@@ -59,7 +59,7 @@ async def build(view: View) -> None:
         said = text("", "div").classes("el-soft el-small").props("role=status aria-live=polite")
         grid = Grid("Jobs", COLUMNS, file="jobs", address=view.address, opens=True)
         text(
-            "A click or Enter on a job's name opens it. The page Space submits jobs, as do edgelut jobs submit and REST.",
+            "Enter opens the job of a row. The page Space submits jobs, as do edgelut jobs submit and REST.",
             "div",
         ).classes("el-soft el-small")
     page = await view.calls.get(JobsPage, "/jobs", note=False, state=state or None, name=name or None, limit=MOST)

@@ -32,7 +32,7 @@ from dashboard.networks import (
     shares,
     title,
 )
-from dashboard.parts import Copied
+from dashboard.parts import Copied, Slider
 from dashboard.rest import Call
 from dashboard.spaces import LINE
 from dashboard.tables import Column, Grid
@@ -89,8 +89,8 @@ class Composer:
         self.chosen = parse_many(view.address.get("targets"), targets) or usual or targets[:1]
         self.totals: list[Total] = []
         self.asking: asyncio.Task[None] | None = None
-        self.sliders: dict[str, tuple[Any, Any]] = {}
-        self.quiet = False  # while sliders are set by something else than a person
+        self.sliders: dict[str, Slider] = {}
+        self.quiet = False  # while choices are set by something else than a person
 
     async def draw(self) -> None:
         """Build the page."""
@@ -154,24 +154,12 @@ class Composer:
                 self.slider("mb3d", "Blocks from the end", 0, sum(self.config.depths[2:]), 1, self.config.mb3d)
 
     def slider(self, name: str, label: str, least: int, most: int, step: int, value: int) -> None:
-        """Add a slider with its label and its figure."""
-        with ui.element("div").classes("el-slider"):
-            with ui.element("div").classes("el-spread"):
-                text(label).classes("el-small")
-                shown = text(str(value), "output")
-            legend = f"{label}, stage {int(name[-1]) + 1}" if name[-1].isdigit() else "trailing MB3D blocks"
-            made = ui.slider(
-                min=least, max=most, step=step, value=value, on_change=lambda event: self.slid(name, event.value)
-            )
-            made.props(f'aria-label="{legend}" thumb-size=16px')
-        self.sliders[name] = (made, shown)
+        """Add a slider."""
+        legend = f"{label}, stage {int(name[-1]) + 1}" if name[-1].isdigit() else "Trailing MB3D blocks"
+        self.sliders[name] = Slider(label, legend, least, most, step, value, lambda number: self.slid(name, number))
 
-    def slid(self, name: str, value: float) -> None:
+    def slid(self, name: str, number: int) -> None:
         """Take a slider's value."""
-        number = int(value)
-        self.sliders[name][1].set_text(str(number))
-        if self.quiet:
-            return
         if name == "mb3d":
             self.change(mb3d=number)
             return
@@ -200,12 +188,10 @@ class Composer:
             values = {"mb3d": config.mb3d}
             for stage in range(4):
                 values |= {f"width{stage}": config.widths[stage], f"depth{stage}": config.depths[stage]}
-            self.sliders["mb3d"][0].props(f"max={sum(config.depths[2:])}")
             for name, value in values.items():
-                slider, shown = self.sliders[name]
-                shown.set_text(str(value))
-                if slider.value != value:
-                    slider.set_value(value)
+                most = sum(config.depths[2:]) if name == "mb3d" else None
+                if self.sliders[name].value != value or most is not None:
+                    self.sliders[name].set(value, most)
             self.preset.set_value(config.name)
             self.side.set_value(config.resolution)
         finally:

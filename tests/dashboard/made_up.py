@@ -19,6 +19,7 @@ from db.store import SqlStore
 from edgelut import presets
 from edgelut.efficientformer import CONFIGS, network
 from edgelut.jobs import BatchPoint, Claim, DeviceInfo, JobRequest, Progress, RuntimeInfo
+from edgelut.query import Query
 from edgelut.sequences import blocks_of, network_spec, repeats
 from edgelut.types import BlockSpec, Entry, Latency, NetworkSpec, Params, Target
 from jobs.service import Jobs
@@ -114,6 +115,12 @@ def whole(machine: Machine, networks: Sequence[NetworkSpec]) -> list[Entry]:
     return found
 
 
+def entry_id(store: SqlStore) -> str:
+    """Return the id of a row that has a past."""
+    page = store.search(Query(block="MB3D", width=208, resolution=14, device=PHONE.device, precision="fp32"))
+    return str(page.rows[0].id)
+
+
 class Lab(TinyAgent):
     """An agent whose rows are made up as all others."""
 
@@ -123,6 +130,13 @@ class Lab(TinyAgent):
         machine = next((one for one in MACHINES if one.target == target), Machine(target, 12.0))
         (row,) = rows(machine, [spec], claim.sweep, datetime.now(UTC))
         return row if spec == one.point.spec else replace(row, spec=one.point.spec)
+
+
+def claim_on(lab: Lab, device: str) -> Claim:
+    """Return a batch of one device: an agent that asks for all of its own is given those that it holds."""
+    claim = lab.jobs.claim(lab.name, lab.session, [device])
+    assert claim is not None
+    return claim
 
 
 def agent(jobs: Jobs, name: str = "lab", devices: Sequence[str] = ("pixel-8", "raspberry-pi-5")) -> Lab:
