@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "answer.h"
@@ -335,7 +336,8 @@ static bool write_outputs(const Model *model, const char *path) {
                (fwrite(memory, 1, end->bytes, file) == end->bytes || fail(IO, "%s: %s", path, strerror(errno)));
     }
     if (fclose(file) && done) done = fail(IO, "%s: %s", path, strerror(errno));
-    if (!done) unlink(path);
+    struct stat made;
+    if (!done && lstat(path, &made) == 0 && S_ISREG(made.st_mode)) unlink(path);  // never a device such as /dev/full
     return done;
 }
 
