@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ STOP_S = 8.0  # for the round in hand when the agent is told to stop
 GRACE_S = 3.0  # and then for the last messages
 BUSY_S = 1.0  # between looks at a device that somebody else measures on, or that is not there
 LOOK_S = 10.0  # between questions to a device that is not this machine, whether it is there
+RARELY = 6  # times as long between looks for new ones while anything is measured, which looking would disturb
 LONGEST_REST_S = 60.0  # after batches that a device could not do
 
 
@@ -46,8 +47,18 @@ class Agent:
     agent of this home; a service that is away is waited for.
     """
 
-    def __init__(self, options: Options, report: Report, *, transport: httpx.BaseTransport | None = None) -> None:
-        self._options, self._report = options, report
+    def __init__(
+        self,
+        options: Options,
+        report: Report,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        look: Callable[[], Mapping[DeviceChoice, str]] = dict,
+    ) -> None:
+        """`look` is asked now and then for devices beside those of the options, and why each cannot be used just now."""
+        self._options, self._report, self._look = options, report, look
+        self._choices = list(options.devices)
+        self._whys: dict[str, str] = {}  # of devices that were looked for, by name
         self._reach = Reach()
 
         def uplink() -> Uplink:
@@ -86,6 +97,7 @@ class Agent:
             self._beating = Beating(self._session, self._beats, self._report)
             self._workshop = Workshop(options.home, self._toolchains, options.environments, self._report)
             _thread("learn", self._learn)
+            self._see()
             try:
                 self._session.begin(self._devices, self._stopping)
                 self._drain()
@@ -101,7 +113,9 @@ class Agent:
     def _serve(self) -> None:
         """Run a thread for heartbeats and one for each device; see them end."""
         _thread("beat", self._beat_on)
-        loops = self._loops = [_thread(f"work-{one.name}", self._work_on, one) for one in self._options.devices]
+        loops = self._loops = [_thread(f"work-{one.name}", self._work_on, one) for one in self._choices]
+        if not self._options.once and self._look is not dict:
+            _thread("look", self._look_on)
         while any(loop.is_alive() for loop in loops) and not self._stopping.wait(0.2):
             pass
         self._stopping.set()
@@ -119,7 +133,26 @@ class Agent:
 
     def _devices(self) -> tuple[DeviceInfo, ...]:
         known, busy = self._toolchains, self._busy
-        return tuple(fleet.device_info(choice, known, busy.get(choice.name, "")) for choice in self._options.devices)
+        return tuple(fleet.device_info(choice, known, busy.get(choice.name, "")) for choice in self._choices)
+
+    def _see(self) -> list[DeviceChoice]:
+        """Look for devices; return those that are new."""
+        found = self._look()
+        self._whys = {choice.name: why for choice, why in found.items()}
+        known = {choice.name for choice in self._choices}
+        new = [choice for choice in found if choice.name not in known]
+        for choice in new:
+            self._busy[choice.name] = found[choice]
+            self._report.say(f"{choice.name}: {found[choice] or 'attached'}")
+        self._choices += new
+        return new
+
+    def _look_on(self) -> None:
+        while not self._stopping.wait(LOOK_S * (RARELY if self._in_hand() else 1)):
+            new = self._see()
+            self._loops += [_thread(f"work-{one.name}", self._work_on, one) for one in new]
+            if new:
+                self._beating.changed()
 
     def _learn(self) -> None:
         """Load the runtimes that nothing is known of, one by one in another process, and tell the service what they are like."""
@@ -155,6 +188,8 @@ class Agent:
 
     def _trouble(self, choice: DeviceChoice) -> str:
         """Return why a device that is not this machine cannot be used, as was seen LOOK_S ago at most; empty where it can."""
+        if choice.name in self._whys:
+            return self._whys[choice.name]
         at, why = self._looked.get(choice.name, (0.0, ""))
         if is_remote(choice.backend) and (choice.name not in self._looked or time.monotonic() - at >= LOOK_S):
             why = fleet.trouble(choice)

@@ -18,6 +18,7 @@ from edgelut import exits
 if TYPE_CHECKING:
     from .agent import Agent
     from .agent_report import Report
+    from .phones import Phones
 
 app = typer.Typer()
 
@@ -32,6 +33,9 @@ def agent(
             metavar="BACKEND[=NAME]", help="Device, and its name in the fleet; may be repeated.  [default: host]"
         ),
     ] = None,
+    apple: Annotated[
+        bool, typer.Option("--apple", help="This Mac, and every iPhone that is attached to it, now or later.")
+    ] = False,
     environment: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=PYTHON", help="Another interpreter to measure baselines in; may be repeated."),
@@ -62,6 +66,7 @@ def agent(
     from .agent import Agent
     from .agent_report import Report
     from .fleet import parse_devices, parse_environments
+    from .phones import require_xcode
     from .session import Options
 
     address = url or os.environ.get("EDGELUT_URL")
@@ -69,6 +74,8 @@ def agent(
         raise InvalidSpec("which service? give --url URL, or set EDGELUT_URL")
     own_name = name or socket.gethostname()
     report = Report(quiet)
+    if apple:
+        require_xcode()
     options = Options(
         url=address,
         name=own_name,
@@ -79,12 +86,20 @@ def agent(
         once=once,
     )
     _require_secure(address, options.token, insecure)
-    served = Agent(options, report)
+    served = Agent(options, report, look=_phones(options.home).look) if apple else Agent(options, report)
     if until_stdin_ends:
         threading.Thread(target=_end_with_stdin, args=(served,), name="edgelut-stdin", daemon=True).start()
     with _stopped_by_signals(served) as told:
         served.run()
     raise typer.Exit(exits.INTERRUPTED if told == [signal.SIGINT] else exits.OK)
+
+
+def _phones(home: Path) -> Phones:
+    """Return the phones of this Mac; workers find the app that was built for one where this process has its data."""
+    from .phones import Phones
+
+    os.environ["EDGELUT_HOME"] = str(home)
+    return Phones()
 
 
 def _end_with_stdin(served: Agent) -> None:

@@ -51,6 +51,11 @@ class IPhone(Device):
         except (BackendMissing, Refused) as error:
             return [Attached("iphone", why=str(error))]
 
+    @staticmethod
+    def is_built(serial: str) -> bool:
+        """Say whether the app that measures is built for a phone of that serial: where it is not, Xcode has a minute's work."""
+        return any((_home() / "build" / serial).rglob("*.app"))
+
     def facts(self) -> dict[str, Scalar]:
         """Return model, system and identifiers; devicectl tells neither battery nor temperature."""
         return facts_of(self._phone())
@@ -73,7 +78,7 @@ class IPhone(Device):
             if not team:
                 raise DeviceUnusable(f"iphone:{self._identifier}: {NO_TEAM}")
             bundle = os.environ.get(BUNDLE) or f"org.edgelut.modelrunner.{re.sub('[^a-z0-9]', '', team.lower())}"
-            self._app = App(self._identifier, Signing(team, bundle), settings.home() / "apple")
+            self._app = App(self._identifier, Signing(team, bundle), _home())
             atexit.register(self._app.close)
         return self._app
 
@@ -94,6 +99,9 @@ class IPhone(Device):
                 raise devicectl.unusable(self._identifier, error.text) from error
             if phone is None:
                 raise devicectl.unusable(self._identifier, "not found")
+            why = devicectl.why_not(phone)
+            if why:
+                raise DeviceUnusable(f"iphone:{self._identifier}: {why}")
             self._seen = time.monotonic(), phone
         return self._seen[1]
 
@@ -109,6 +117,11 @@ def facts_of(phone: Phone) -> dict[str, Scalar]:
         "observed_transport": phone.transport,
     }
     return {name: value for name, value in found.items() if value != ""}
+
+
+def _home() -> Path:
+    """Return where built apps lie."""
+    return settings.home() / "apple"
 
 
 def _look() -> list[Phone]:

@@ -142,7 +142,7 @@ def test_a_job_for_each_unit_of_the_mac_becomes_a_row_that_says_where_it_ran(mac
         assert info.facts["soc"] == "Apple M2" and [one.name for one in info.runtimes] == ["coreml"]
         assert set(info.runtimes[0].units) == set(UNITS)
         asked = [bench.jobs.submit(request("mac-1", unit)) for unit in UNITS]
-        wait_until(lambda: all(map(bench.ended, asked)), 120)
+        wait_until(lambda: all(map(bench.ended, asked)), 300)
     failures = [point.reason for job in asked for point in bench.jobs.points(job.id) if point.reason]
     assert not failures, failures
     for unit, (ran_on, ns) in UNITS.items():
@@ -216,7 +216,7 @@ def test_the_command_measures_on_a_phone_with_processes_of_its_own(tmp_path: Pat
                 lambda: _quietly(lambda: any(one.info.name == PHONE and one.info.usable for one in jobs.fleet())), 90
             )
             job = jobs.submit(request(PHONE, "cpu_and_ne"))
-            wait_until(lambda: jobs.job(job.id).state == "done", 120)
+            wait_until(lambda: jobs.job(job.id).state == "done", 300)
             (point,) = jobs.points(job.id)
             assert point.state == "measured", point.reason
     finally:
