@@ -36,9 +36,9 @@ def require(name: str) -> str:
     return found
 
 
-def until(what: Callable[[], object]) -> None:
+def until(what: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
     """Wait for what comes by itself."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + timeout_s
     while not what():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.05)
