@@ -95,9 +95,10 @@ class View:
         self._ends: list[Callable[[], None]] = []
         self._built = False
         self.client.on_delete(self._end)
-        self._banner = ui.element("div").props('role=status aria-live=polite id="banner"')
-        header(self)
-        with ui.element("div").classes("el-main").props("id=main tabindex=-1") as main:
+        with self.client.layout:  # outside <main>, before it
+            header(self).move(target_index=0)
+        self._banner = ui.element("div").props("role=status aria-live=polite")
+        with ui.element("div").classes("el-main").props("tabindex=-1") as main:
             self.heading = Text("", "h1")
             self.content = ui.element("div")
             self._footer = ui.element("section").classes("el-calls").props('aria-label="REST calls"')
@@ -238,9 +239,9 @@ def register(home: Home, page: Page) -> None:
         return None
 
 
-def header(view: View) -> None:
+def header(view: View) -> ui.element:
     """Add the navigation, the theme, and who is logged in."""
-    with ui.element("header").classes("el-top"):
+    with ui.element("header").classes("el-top") as made:
         ui.link("EdgeLUT", "/").classes("el-brand")
         with ui.element("nav").classes("el-nav").props('aria-label="Pages"'):
             for page in sorted((one for one in view.home.pages if one.nav is not None), key=lambda one: one.nav or 0):
@@ -251,6 +252,7 @@ def header(view: View) -> None:
             theme(view.client.request.cookies.get("edgelut-theme", "auto"))
             if view.caller.guarded:
                 logout(view.caller)
+    return made
 
 
 def theme(chosen: str) -> None:

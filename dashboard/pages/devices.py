@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -67,7 +68,7 @@ async def build(view: View) -> None:
 def device(name: str, known: FleetDevice | None, covered: Sequence[Share]) -> None:
     """Show one device."""
     symbol, tone, word = STATES[known.state if known is not None else ""]
-    with card(), ui.element("div").props("data-device").style("display: contents"):
+    with card().props(f"aria-label={json.dumps(name)}"):
         with ui.element("div").classes("el-spread"):
             with ui.element("h2").style("margin: 0"):
                 ui.link(name, link("/table", device=name)) if covered else text(name)

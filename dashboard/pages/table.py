@@ -47,7 +47,7 @@ class Table:
         self.shares = shares(covered.coverage, device)
         self.share = self._chosen()
         self.rows = Rows(self.share.target, "", (), {})
-        self.heat: Figure | None = None
+        self._updating = False
 
     @property
     def measure(self) -> str:
@@ -70,10 +70,9 @@ class Table:
         view = self.view
         view.title(f"{self.device} · {self.share.name}")
         self.rows = await view.home.rows.get(view.calls, self.share.target, self.share.version)
-        self.controls = ui.element("div").classes("el-controls").props('role=group aria-label="What is shown"')
+        self.add_controls()
         keys()
         self.figures = ui.element("div").classes("el-two")
-        self.draw_controls()
         self.draw_figures()
         with card():
             self.grid = Grid(
@@ -104,10 +103,12 @@ class Table:
 
     def choose(self, name: str, value: str | None) -> None:
         """Change a part of what is shown, in place."""
+        if self._updating:
+            return
         self.view.address.set(**{name: None if value == ALL else value})
         if name == "block":
             self.view.address.set(variant=None)
-        self.draw_controls()
+        self.update_controls()
         self.draw_figures()
         self.grid.load(self.url())
 
@@ -117,36 +118,42 @@ class Table:
         if now is None or now.version == self.rows.version:
             return
         self.rows = await self.view.home.rows.get(self.view.calls, now.target, now.version)
+        self.update_controls()
         self.draw_figures()
         self.grid.load(self.url())
 
-    def draw_controls(self) -> None:
-        """Draw the choices anew: which there are depends on each other."""
-        self.controls.clear()
-        measures, measure, block = self.rows.measures, self.measure, self.block
-        counts, variants = self.rows.kinds(measure), self.rows.variants(measure, block)
-        kinds = sorted(counts, key=lambda kind: (kind in SEQUENCES, kind))
-        with self.controls:
+    def add_controls(self) -> None:
+        """Add the choices."""
+        targets = {str(share.target): f"{share.name} ({share.rows:,})" for share in self.shares}
+        with ui.element("div").classes("el-controls").props('role=group aria-label="What is shown"'):
             select("Device", {name: name for name in self.names}, self.device, self.go_to_device)
-            targets = {str(share.target): f"{share.name} ({share.rows:,})" for share in self.shares}
             select("Target", targets, str(self.share.target), self.go_to_target)
+            measures = {name: name for name in self.rows.measures}
             if len(measures) > 1:
-                select(
-                    "Measure",
-                    {name: name for name in measures},
-                    self.measure,
-                    lambda value: self.choose("measure", value),
-                )
-            blocks = {ALL: f"all ({sum(counts.values()):,})"} | {kind: f"{kind} ({counts[kind]:,})" for kind in kinds}
-            select("Block", blocks, block or ALL, lambda value: self.choose("block", value))
-            if len(variants) > 1 and block not in SEQUENCES:
-                named = {ALL: "all"} | {name: f"{name} ({n:,})" for name, n in sorted(variants.items())}
-                select("Parameters", named, self.variant or ALL, lambda value: self.choose("variant", value))
+                select("Measure", measures, self.measure, lambda value: self.choose("measure", value))
+            self.blocks = select("Block", {ALL: ALL}, ALL, lambda value: self.choose("block", value))
+            self.variants = select("Parameters", {ALL: ALL}, ALL, lambda value: self.choose("variant", value))
             ui.switch(
                 "Logarithmic",
                 value=self.view.address.flag("log"),
                 on_change=lambda event: self.set_log(event.value),
             )
+        self.update_controls()
+
+    def update_controls(self) -> None:
+        """Offer what there is for what is chosen; the controls stay, and with them the focus."""
+        measure, block = self.measure, self.block
+        counts, variants = self.rows.kinds(measure), self.rows.variants(measure, block)
+        kinds = sorted(counts, key=lambda kind: (kind in SEQUENCES, kind))
+        blocks = {ALL: f"all ({sum(counts.values()):,})"} | {kind: f"{kind} ({counts[kind]:,})" for kind in kinds}
+        named = {ALL: "all"} | {name: f"{name} ({number:,})" for name, number in sorted(variants.items())}
+        self._updating = True
+        try:
+            self.blocks.set_options(blocks, value=block or ALL)
+            self.variants.set_options(named, value=self.variant or ALL)
+        finally:
+            self._updating = False
+        self.variants.set_visibility(len(variants) > 1 and block not in SEQUENCES)
 
     def set_log(self, log: bool) -> None:
         """Draw curves on the other scale."""
@@ -160,7 +167,6 @@ class Table:
         mapped = Counter({kind: number for kind, number in counts.items() if kind not in SEQUENCES})
         kind = self.block or most(mapped)
         self.figures.clear()
-        self.heat = None
         if kind in SEQUENCES or not mapped:
             with self.figures:
                 text(
@@ -174,7 +180,7 @@ class Table:
         file = f"{self.device}-{self.share.target.runtime}-{kind}"
         with self.figures:
             with card():
-                self.heat = Figure(
+                Figure(
                     f"{what}: by width and resolution",
                     charts.heat_map(shown, measure),
                     gist=gist(shown, measure),
@@ -182,7 +188,7 @@ class Table:
                     on_click=self.open,
                 )
             with card():
-                self.curves = Figure(
+                Figure(
                     f"{what}: against width, one line a resolution",
                     charts.curves(shown, measure, self.view.address.flag("log")),
                     gist="Bars are 95 % intervals. Shift and the wheel zooms; a click on a point opens its row.",
@@ -219,9 +225,9 @@ class Table:
         return found
 
 
-def select(label: str, options: dict[str, str], value: str, on_change: Any) -> None:
+def select(label: str, options: dict[str, str], value: str, on_change: Any) -> ui.select:
     """Add a choice."""
-    ui.select(options, value=value, label=label, on_change=lambda event: on_change(event.value)).props(
+    return ui.select(options, value=value, label=label, on_change=lambda event: on_change(event.value)).props(
         "dense outlined options-dense"
     )
 

@@ -37,7 +37,13 @@ window.edgelut = (() => {
       categoryAxis: { ...axis, splitLine: { show: false } }, valueAxis: axis, logAxis: axis, timeAxis: axis,
     };
   }
-  const chartOf = (element) => getElement(Number(element.id.slice(1)))?.chart;
+  function chartOf(element) {
+    try {
+      return getElement(Number(element.id.slice(1)))?.chart;
+    } catch {
+      return undefined; // the page is not mounted yet
+    }
+  }
   function paint(element, again) {
     const chart = chartOf(element);
     if (!chart || (element.dataset.painted === mode() && !again)) return;
