@@ -107,7 +107,9 @@ class NativeSession(Session):
 
     def _open(self, runner: Runner) -> None:
         if runner.counts and self._threads != 1:
-            raise Unsupported(f"{runner.name} counts the instructions of one thread, not of {self._threads}: --threads 1")
+            raise Unsupported(
+                f"{runner.name} counts the instructions of one thread, not of {self._threads}: --threads 1"
+            )
         runner.pin(runner.mask_of(self._unit))  # before, for the threads that it starts
         there = self._device.push(self._artifact)
         number = runner.take_number()
