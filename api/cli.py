@@ -13,7 +13,9 @@ import typer
 
 from edgelut import local_service
 
+from . import local_dashboard
 from .local_agent import INSTALL, LocalAgent, missing
+from .local_dashboard import LocalDashboard
 
 if TYPE_CHECKING:
     import socket
@@ -45,6 +47,19 @@ def serve(
             show_default=False,
         ),
     ] = None,
+    dashboard: Annotated[
+        bool | None,
+        typer.Option(
+            "--dashboard/--no-dashboard",
+            envvar="EDGELUT_DASHBOARD",
+            help="Serve pages on this machine too.  [default: if nicegui is there]",
+            show_default=False,
+        ),
+    ] = None,
+    dashboard_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Its port; 0 takes a free one.  [default: --port + 1, else a free one]"),
+    ] = None,
     tls_cert: Annotated[Path | None, typer.Option(metavar="FILE", help="Certificate chain (PEM): serve HTTPS.")] = None,
     tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="Its private key (PEM).")] = None,
     log_level: Annotated[
@@ -64,6 +79,7 @@ def serve(
     url = database or settings.database_url()
     is_embedded = url == settings.database_url(settings.home()) and url.startswith("sqlite")
     measures = _measures(agent, is_embedded, tls)
+    has_pages = _has_pages(dashboard, tls)
     with _listen(host, port) as listening, ExitStack() as ending:
         port = listening.getsockname()[1]
         here, local = _url(_reachable(host), port, bool(tls)), secrets.token_urlsafe(32)
@@ -71,11 +87,15 @@ def serve(
         if measuring is not None:
             ending.callback(measuring.stop)
             measuring.start()  # first: it loads as long as we do, and what it asks waits at the socket
+        pages = _pages(here, host, port, dashboard_port) if has_pages else None
         application, guards = _open(ending, url, host, local)
         if is_embedded and measures:  # without an agent, commands here measure by themselves
             ending.enter_context(local_service.announce(settings.home(), here, local))
         _announce(_url(host, port, bool(tls)), guarded=guards, measures=measures)
         _end_cleanly()
+        if pages is not None:
+            ending.callback(pages.stop)
+            pages.start()
         _server(application, log_level, tls, measuring).run(sockets=[listening])
 
 
@@ -111,6 +131,34 @@ def _measures(agent: bool | None, is_embedded: bool, tls: Mapping[str, str]) -> 
     if agent and lacks:
         raise BackendMissing(f"no {' and no '.join(lacks)} to measure with: {INSTALL}, or take --no-agent")
     return is_embedded and not lacks and not tls if agent is None else agent
+
+
+def _has_pages(dashboard: bool | None, tls: Mapping[str, str]) -> bool:
+    """Say whether a dashboard is started; raise BackendMissing or InvalidSpec where one is asked for that cannot be."""
+    from edgelut.errors import BackendMissing, InvalidSpec
+
+    lacks = local_dashboard.missing()
+    if dashboard and tls:
+        raise InvalidSpec(
+            "--dashboard with --tls-cert: the certificate is not for 127.0.0.1; start 'edgelut dashboard --url https://NAME:PORT' "
+            "beside it"
+        )
+    if dashboard and lacks:
+        raise BackendMissing(f"no nicegui to show pages with: {local_dashboard.INSTALL}, or take --no-dashboard")
+    return not lacks and not tls if dashboard is None else dashboard
+
+
+def _pages(here: str, host: str, port: int, asked: int | None) -> LocalDashboard:
+    """Return the dashboard of the service at `here`, on this machine alone: others reach it by a proxy that speaks TLS."""
+    from .settings import is_loopback
+
+    def told(address: str | None, why: str) -> None:
+        said = f"dashboard: {address}" if address else f"no dashboard: {why}; give another --dashboard-port"
+        typer.echo(said, err=address is None)
+
+    where = (host.strip("[]") if is_loopback(host) else "127.0.0.1").replace("localhost", "127.0.0.1")
+    beside = port + 1 if port < 65535 else 0
+    return LocalDashboard(here, where, beside if asked is None else asked, fixed=asked is not None, told=told)
 
 
 def _tls(certificate: Path | None, key: Path | None) -> dict[str, str]:

@@ -31,12 +31,15 @@ def dashboard(
         typer.Option(metavar="NAME", help="A name that it is reached by, as behind a proxy; may be repeated."),
     ] = None,
     poll: Annotated[float, typer.Option(metavar="SECONDS", help="How often it looks for what changed.")] = 2.0,
+    fd: Annotated[int | None, typer.Option(hidden=True)] = None,
     until_stdin_ends: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
     """Serve pages that show a service's table, devices and jobs.
 
     It is a client like any other: it has no token of its own, and asks each person for theirs where the service wants one.
     """
+    if until_stdin_ends:
+        _end_with_stdin()
     from edgelut.errors import BackendMissing
 
     try:
@@ -46,10 +49,9 @@ def dashboard(
     from .settings import Settings
 
     settings = Settings(url, public_url, host, tuple(allow_host or ()), poll_s=poll)
-    with listen(host, port) as listening:
-        if until_stdin_ends:
-            _end_with_stdin()
-        typer.echo(f"EdgeLUT's dashboard is at {address(host, listening.getsockname()[1])} (Ctrl-C stops it)")
+    with _inherited(fd) if fd is not None else listen(host, port) as listening:
+        if fd is None:
+            typer.echo(f"EdgeLUT's dashboard is at {address(host, listening.getsockname()[1])} (Ctrl-C stops it)")
         _serve(settings, listening)
 
 
@@ -93,6 +95,13 @@ def listen(host: str, port: int) -> socket.socket:
         if error.errno == errno.EADDRINUSE:
             raise ServiceError(f"port {port} on {host} is in use; stop what uses it or give another --port") from None
         raise ServiceError(f"cannot listen on {host} port {port}: {error.strerror or error}") from None
+
+
+def _inherited(fd: int) -> socket.socket:
+    """Return the socket that whoever started this process listens on."""
+    import socket
+
+    return socket.socket(fileno=fd)
 
 
 def address(host: str, port: int) -> str:

@@ -41,7 +41,7 @@ def serving(home: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], 
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EDGELUT_")}
     process = subprocess.Popen(
         [EDGELUT, "serve", "--port", "0", *options],
-        env={**environment, "EDGELUT_HOME": str(home)},
+        env={"EDGELUT_DASHBOARD": "off", **environment, "EDGELUT_HOME": str(home)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

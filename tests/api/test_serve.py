@@ -28,7 +28,7 @@ EDGELUT = [sys.executable, "-c", "from edgelut.cli import main; main()", "serve"
 def environment(home: Path, **more: str) -> dict[str, str]:
     """The environment with a data folder of its own."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EDGELUT_")}
-    return kept | {"EDGELUT_HOME": str(home), "PYTHONUNBUFFERED": "1"} | more
+    return kept | {"EDGELUT_DASHBOARD": "off", "EDGELUT_HOME": str(home), "PYTHONUNBUFFERED": "1"} | more
 
 
 def refused(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -75,7 +75,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     install_plugins(folder / "plugins", {"edgelut.runtimes": {"paced": "tests.ci.outside.paced"}})
     ours = {name: value for name, value in os.environ.items() if not name.startswith(("EDGELUT_", "GITHUB_"))}
     env = {**ours, "PYTHONPATH": os.pathsep.join((str(folder / "plugins"), str(ROOT)))}
-    env["EDGELUT_HOME"] = str(folder / "home")
+    env |= {"EDGELUT_HOME": str(folder / "home"), "EDGELUT_DASHBOARD": "off"}
     serve, agent = folder / "serve.log", folder / "agent.log"
     with process([*EDGELUT, "serve", "--port", "0", "--no-agent"], serve, env):
         url = address(serve)

@@ -99,7 +99,7 @@ class Soak:
         with (home / "log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-P", "-c", MAIN, *arguments],
-                env={**kept, "EDGELUT_HOME": str(home), "PYTHONPATH": path, **more},
+                env={**kept, "EDGELUT_DASHBOARD": "off", "EDGELUT_HOME": str(home), "PYTHONPATH": path, **more},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
