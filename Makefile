@@ -6,11 +6,11 @@ PORT ?= 8321
 TEST_WORKERS ?= 2
 STAMP := .venv/.installed
 
-.PHONY: setup demo serve test check format docs bench clean
+.PHONY: setup demo serve test check format docs screenshots bench clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 13
 
 setup: $(STAMP) ## create .venv and install everything
 
@@ -43,6 +43,9 @@ format: setup ## format the code
 docs: setup ## write docs/openapi.json and the figures anew, then run every code block of the docs
 	$(BIN)/python -m api.openapi > docs/openapi.json
 	$(BIN)/python -m pytest tests/docs
+
+screenshots: setup ## make the pictures of docs/dashboard.md anew (needs chromium)
+	$(BIN)/python -m tests.dashboard.screenshots
 
 bench: setup ## run every benchmark and print one table
 	$(BIN)/python benchmarks/run.py

@@ -87,7 +87,7 @@ class Compare:
             self.top.props('aria-label="Summary"')
             self.figures = ui.element("div").classes("el-figures")
             self.said = text("", "div").classes("el-soft").props("role=status aria-live=polite")
-        self.maps = ui.element("div").classes("el-two")
+        self.maps = ui.element("div").classes("el-two el-dense")
         with card():
             self.movers = Figure("Biggest movers", movers_chart([]), gist="", file="compare-movers", height=200)
         with card():

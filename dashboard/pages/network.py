@@ -54,7 +54,7 @@ SUMS_GIST = (
 PRESETS = {name: f"EfficientFormer-{name.rpartition('-')[2].upper()}" for name in CONFIGS}
 PLAIN = {"filter": False}  # a table of few rows needs none, and its headings need the room
 COLUMNS = (
-    Column("target", "target", more={"flex": 1, "minWidth": 190, **PLAIN}),
+    Column("target", "target", more={"flex": 1, "minWidth": 190, "wrapText": True, "autoHeight": True, **PLAIN}),
     Column("ms", "sum, ms", "number", width=100, more=PLAIN),
     Column("low", "95 % from", "number", width=110, tip="the sum's error bar: from", more=PLAIN),
     Column("high", "95 % to", "number", width=95, tip="the sum's error bar: to", more=PLAIN),
@@ -65,7 +65,7 @@ COLUMNS = (
     Column("known", "blocks", width=210, tip="how the distinct blocks are known", more=PLAIN),
 )
 STAGE_COLUMNS = (
-    Column("target", "target", more={"flex": 1, "minWidth": 190, **PLAIN}),
+    Column("target", "target", more={"flex": 1, "minWidth": 190, "wrapText": True, "autoHeight": True, **PLAIN}),
     *(Column(name, f"{name}, ms", "number", width=130 if len(name) < 10 else 155, more=PLAIN) for name in SEGMENTS),
 )
 

@@ -105,7 +105,7 @@ class SpacePage:
             self.figures = ui.element("div").classes("el-figures")
             self.act = ui.element("div").classes("el-act")
             self.kinds = Grid("Blocks by kind", KIND_COLUMNS, file="space-kinds")
-        self.maps = ui.element("div").classes("el-two")
+        self.maps = ui.element("div").classes("el-two el-dense")
         with card():
             self.blocks = Grid(
                 "Blocks", BLOCK_COLUMNS, file="space-blocks", address=self.view.address, prefix="block_", height=380
