@@ -7,17 +7,18 @@ COPY pyproject.toml README.md LICENSE ./
 COPY client client
 COPY api api
 COPY backends backends
+COPY dashboard dashboard
 COPY db db
 COPY emulator emulator
 COPY jobs jobs
 COPY migrations migrations
 COPY profiler profiler
 COPY supernet supernet
-RUN pip install --no-cache-dir ./client .
+RUN pip install --no-cache-dir ./client ".[dashboard]"
 RUN mkdir -p /home/edgelut/.local/share/edgelut && chown -R edgelut /home/edgelut
 USER edgelut
-EXPOSE 8321
-CMD ["edgelut", "serve", "--no-agent", "--host", "0.0.0.0"]
+EXPOSE 8321 8322
+CMD ["edgelut", "serve", "--no-agent", "--no-dashboard", "--host", "0.0.0.0"]
 
 FROM service AS agent
 USER root

@@ -13,9 +13,9 @@ import msgspec
 from nicegui import Client, ui
 from nicegui.elements.mixins.text_element import TextElement
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from edgelut.errors import EdgelutError, InvalidSpec, ServiceError
+from edgelut.errors import EdgelutError, Forbidden, InvalidSpec, ServiceError
 from edgelut.types import Target
 
 from .address import Address
@@ -24,7 +24,7 @@ from .poller import Poller, Watch
 from .rest import AWAY, Call, Calls, Service
 from .rows import RowCache
 from .session import SESSION, Session, Sessions
-from .settings import Settings
+from .settings import Settings, is_loopback
 
 T = TypeVar("T")
 PATIENCE_S = 1.5  # what a page's first answers may take before it is shown without them
@@ -62,11 +62,17 @@ class Home:
     async def caller(self, token: str | None, fresh_s: float = 4.0) -> Caller:
         """Return who asks with that token; raise NeedsLogin, or ServiceError."""
         try:
-            return await self.service.shared(Caller, Call.of("GET", "/caller"), token, fresh_s)
+            caller = await self.service.shared(Caller, Call.of("GET", "/caller"), token, fresh_s)
         except ServiceError as error:
             if error.problem == "unauthorized":
                 raise NeedsLogin from None
             raise
+        if not caller.guarded and not is_loopback(self.settings.host):
+            raise Forbidden(
+                f"others can reach this dashboard at {self.settings.host}, and its service asks for no token: anybody could act. "
+                "Make one ('edgelut db token NAME --scope admin'), or start the dashboard with --host 127.0.0.1"
+            )
+        return caller
 
 
 Build = Callable[["View"], Awaitable[None]]
@@ -233,6 +239,8 @@ def register(home: Home, page: Page) -> None:
         except NeedsLogin:
             home.sessions.log_out(session)
             return RedirectResponse(login_link(str(Address(request.url.path, request.query_params.multi_items()))), 303)
+        except Forbidden as error:
+            return PlainTextResponse(str(error), 403)
         except EdgelutError:
             caller = Caller()  # away: the page says so itself
         await View(home, page, request, caller).show()

@@ -24,7 +24,7 @@ from tests.fakes import ROOT
 
 FILE = ROOT / "docker-compose.yml"
 BIN = Path(sys.executable).parent
-API = "8321"  # the port inside the api's containers
+PORTS = r"\b832[12]\b"  # the ports inside the containers of the api and of the dashboard
 SECRET = "p@ss/w:rd #1"  # of the database: what a URL could not hold as it is
 _VARIABLE = re.compile(r"\$\{(\w+)(?:(:-|:\?)([^}]*))?\}")
 
@@ -139,7 +139,7 @@ class Composed:
     def _word(self, word: str, port: int | None) -> str:
         for place, address in self.places.items():
             word = word.replace(place, address)
-        return re.sub(rf"\b{API}\b", str(port), word).replace("0.0.0.0", "127.0.0.1") if port is not None else word
+        return re.sub(PORTS, str(port), word).replace("0.0.0.0", "127.0.0.1") if port is not None else word
 
 
 def wait_job(client: httpx.Client, job: str, logs: Callable[[], str], timeout_s: float = 120) -> dict[str, Any]:

@@ -32,9 +32,10 @@ def test_nothing_starts_without_a_secret_that_is_required(name: str) -> None:
         load({other: value for other, value in GIVEN.items() if other != name})
 
 
-def test_nothing_is_open_but_the_api() -> None:
+def test_nothing_is_open_but_the_api_and_the_dashboard() -> None:
     services = load(GIVEN)["services"]
-    assert [name for name, service in services.items() if "ports" in service] == ["api"]
+    assert [name for name, service in services.items() if "ports" in service] == ["api", "dashboard"]
+    assert services["dashboard"]["ports"] == ["8330:8322"]
     assert services["api"]["deploy"]["replicas"] == 2
     (ports,) = services["api"]["ports"]
     first, last = map(int, re.fullmatch(r"(\d+)-(\d+):8321", ports).groups())  # type: ignore[union-attr]
@@ -59,6 +60,31 @@ def test_secrets_are_in_no_command_and_in_no_url() -> None:
     for service in load(GIVEN)["services"].values():
         assert SECRET not in str(service.get("command")) and TOKEN not in str(service.get("command"))
         assert SECRET not in service.get("environment", {}).get("EDGELUT_DATABASE_URL", "")
+
+
+def test_the_dashboard_has_no_secret_and_the_api_starts_none_of_its_own() -> None:
+    services = load(GIVEN)["services"]
+    assert "environment" not in services["dashboard"] and "volumes" not in services["dashboard"]
+    assert "--no-dashboard" in services["api"]["command"]
+
+
+def test_the_dashboards_command_asks_for_a_token_as_the_api_does(tmp_path: Path) -> None:
+    port, own = free_port(), free_port()
+    services = load(GIVEN)["services"]
+    running = Composed(services, {"http://api:8321": f"http://127.0.0.1:{port}"}, tmp_path)
+    places = {"EDGELUT_DATABASE_URL": f"sqlite:///{tmp_path / 'edgelut.db'}", "EDGELUT_TOKEN": TOKEN}
+    services["api"]["environment"] = places
+    try:
+        api = running.start("api", port=port)
+        running.wait_healthy("api", port, api)
+        running.wait_healthy("dashboard", own, running.start("dashboard", port=own))
+        with httpx.Client(base_url=f"http://127.0.0.1:{own}", timeout=30) as client:
+            assert client.get("/").headers["location"] == "/login"
+            assert client.post("/login", data={"token": TOKEN}).headers["location"] == "/"
+            assert client.get("/").status_code == 200
+        assert TOKEN not in running.log("dashboard")
+    finally:
+        running.close()
 
 
 def test_the_image_copies_every_package_and_nothing_that_is_missing() -> None:
