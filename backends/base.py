@@ -208,6 +208,7 @@ class Device(ABC):
 
     local: ClassVar[bool] = False  # True: the device is this machine, and sessions may live in this process
     instanced: ClassVar[bool] = False  # True: which one must be said, after a colon
+    runtime: ClassVar[str] = "onnxruntime-cpu"  # what is measured with where none is named
 
     @classmethod
     def attached(cls) -> list[Attached]:

@@ -62,11 +62,12 @@ def profile(
     width_out: WidthOut = None,
     batch: Batch = None,
     param: Param = None,
-    runtime: Annotated[list[str] | None, typer.Option(help="[default: onnxruntime-cpu]; may be repeated.")] = None,
+    runtime: Annotated[list[str] | None, typer.Option(help="[default: the device's]; may be repeated.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="Name or serial.  [default: host]; may be repeated.")] = None,
     format_: Annotated[list[str] | None, typer.Option("--format", help="[default: what the runtime reads]")] = None,
     precision: Precision = None,
     threads: Annotated[list[str] | None, typer.Option(metavar="N", help="Number of threads.")] = None,
+    unit: Annotated[str | None, typer.Option(help="Compute unit.  [default: the runtime's first]")] = None,
     option: ExportOption = None,
     half_width: Annotated[float, typer.Option(min=0.001, max=0.5, help="A row is done at this half-width.")] = 0.02,
     max_rounds: Annotated[int, typer.Option(min=2, help="A row ends after so many rounds, in doubt or not.")] = 30,
@@ -104,12 +105,13 @@ def profile(
     specs = presets.with_networks(specs, networks)
     specs = specs if alone else with_needs(specs)
     if place is not None:
-        how = {"half_width": half_width, "max_rounds": max_rounds, "seed": seed, "again": again}
+        how: dict[str, Any] = {"half_width": half_width, "max_rounds": max_rounds, "seed": seed, "again": again}
+        how |= {"unit": unit} if unit else {}
         request = _request(specs, device, runtime, precision, threads, format_, option, how)
         _profile_by(place, request, as_json)
         return
     policy = _policy(half_width, max_rounds, seed)
-    points = _points(specs, device, runtime, precision, threads, format_, option)
+    points = _points(specs, device, runtime, precision, threads, unit, format_, option)
     _profile_here(points, policy, root, database, again, as_json)
 
 
@@ -265,6 +267,7 @@ def _points(
     runtime: list[str] | None,
     precision: list[str] | None,
     threads: list[str] | None,
+    unit: str | None,
     format_: list[str] | None,
     option: list[str] | None,
 ) -> list[Point]:
@@ -275,9 +278,10 @@ def _points(
 
     return TargetRequest(
         devices=[resolve(text) for text in device or ("host",)],
-        runtimes=runtime or ("onnxruntime-cpu",),
+        runtimes=runtime or (),
         precisions=precision or ("fp32",),
         threads=parse_numbers(threads, "threads") or (1,),
+        unit=unit or "",
         formats=format_ or (),
         options=parse_params(option),
     ).points(specs)

@@ -19,20 +19,25 @@ from .toolchains import Toolchains
 
 @dataclass(frozen=True, slots=True)
 class TargetRequest:
-    """Every combination of these."""
+    """Every combination of these. Without runtimes each device's own is taken, and without a unit each runtime's first."""
 
     devices: Sequence[str] = ("host",)
-    runtimes: Sequence[str] = ("onnxruntime-cpu",)
+    runtimes: Sequence[str] = ()
     precisions: Sequence[str] = ("fp32",)
     threads: Sequence[int] = (1,)
-    unit: str = "cpu"
+    unit: str = ""
     formats: Sequence[str] = ()  # empty: the first that each runtime reads
     options: Mapping[str, Scalar] = field(default_factory=dict)
 
     def points(self, specs: Sequence[BlockSpec]) -> list[Point]:
         """Return a point for each spec and target; raise BackendMissing or Unsupported for what can never run."""
         found = []
-        for device, runtime, precision, threads in product(self.devices, self.runtimes, self.precisions, self.threads):
+        pairs = [
+            (device, runtime)
+            for device in self.devices
+            for runtime in self.runtimes or (registry.device_class(device).runtime,)
+        ]
+        for (device, runtime), precision, threads in product(pairs, self.precisions, self.threads):
             backend = registry.load_runtime(runtime)
             if not reaches(backend.devices, device):
                 raise Unsupported(_unreached(runtime, device))
@@ -40,7 +45,10 @@ class TargetRequest:
                 raise Unsupported(f"{runtime} runs {', '.join(backend.precisions)}, not {precision}")
             if not backend.timed:
                 raise Unsupported(f"{runtime} checks numerics only: it never gives a latency")
-            target = Target(device, runtime, precision, threads, self.unit)
+            unit = self.unit or backend.units[0]
+            if unit not in backend.units:
+                raise Unsupported(f"{runtime} runs on {', '.join(backend.units)}, not on {unit}")
+            target = Target(device, runtime, precision, threads, unit)
             format_ = self._format(runtime, backend.formats)
             found += [Point(spec, target, format_, Params(self.options)) for spec in specs]
         return found

@@ -26,6 +26,7 @@ class Android(Device):
     """
 
     instanced = True
+    runtime = "onnxruntime-native"
 
     def __init__(self, serial: str) -> None:
         self.serial = serial

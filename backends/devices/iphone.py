@@ -33,6 +33,7 @@ class IPhone(Device):
     """One phone, by the identifier that `xcrun devicectl list devices` shows; the app that measures ends with the process."""
 
     instanced = True
+    runtime = "coreml"
 
     def __init__(self, identifier: str) -> None:
         if not devicectl.IDENTIFIER.fullmatch(identifier):
