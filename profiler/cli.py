@@ -97,6 +97,8 @@ def profile(
 
     root = (home or settings.home()).resolve()
     place = find_service(url, root, local=local, database=database)
+    if place is not None and not place.said and _are_attached_here(device):
+        place = None  # whoever runs on this data folder knows nothing of them
     specs = _specs(preset, block, width, width_out, resolution, batch, param)
     networks = [
         *(presets.whole(name) for name in preset or () if whole),
@@ -312,6 +314,19 @@ def _request(
         options=parse_params(option),
         **how,
     )
+
+
+def _are_attached_here(device: list[str] | None) -> bool:
+    """Say whether all of some devices are phones of this host."""
+    from backends import registry
+    from edgelut.errors import EdgelutError
+
+    from .devices import resolve
+
+    try:
+        return bool(device) and all(registry.device_class(resolve(text)).instanced for text in device or ())
+    except EdgelutError:
+        return False
 
 
 def _policy(half_width: float, max_rounds: int, seed: int) -> Policy:
