@@ -31,6 +31,7 @@ CODE = (
     "api",
     "backends",
     "db",
+    "emulator",
     "jobs",
     "migrations",
     "profiler",
