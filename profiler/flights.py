@@ -20,10 +20,9 @@ from edgelut.types import Params, Run
 
 from .artifacts import Stored
 from .checking import Checker
-from .cooling import Cooling, observed
+from .cooling import Ask, Cooling, observed
 from .errors import TaskFailed, WorkerDied
-from .hosting import is_local
-from .lanes import Key, Lanes
+from .lanes import Key, Lane, Lanes
 from .observer import Progress
 from .pace import SAMPLES, WARMUPS
 from .rounds import Group, with_reference
@@ -34,9 +33,10 @@ from .timing import Burst, Flown, Opened, ReferenceTime
 if TYPE_CHECKING:
     from .sweep import SweepContext
 
-FLIGHT_S = 2.0  # of bursts between two looks at the device: what they cost is a few hundredths of it
+FLIGHT_S = 3.0  # of bursts between two looks at the device: what they cost is a few hundredths of it
+SHORT_S = 0.5  # a look costs a good part of a flight that is shorter: rows get some more rounds instead
 FEW = 24  # rows: a sweep of fewer has its rounds spread, as one on this machine has
-MORE = 4  # rounds of a flight of rows that have all they must have
+FEWEST = 6  # rows to begin with, where the device would wait for more
 FLIGHT_TIMEOUT_S = 120.0  # besides fifty times what its bursts should take
 
 
@@ -49,36 +49,93 @@ class _Item:
     row: Row | None
 
 
+class Post:
+    """What the groups of one device share: how it is, what its reference took, and this host's work that waits for a flight."""
+
+    def __init__(self, context: SweepContext, device: str, checker: Checker) -> None:
+        self.checker = checker
+        self.seen: dict[Key, list[ReferenceTime]] = defaultdict(list)
+        self.without_reference: set[Key] = set()
+        self._context, self._device = context, device
+        self._ask: Ask | None = None
+        self.cooling = Cooling(device, self._asked, self._wait, self.step)
+        self._later: list[Callable[[], None]] = []
+
+    def begin(self, ask: Ask) -> None:
+        """Reach the device by another group's workers; wait for it at first."""
+        first, self._ask = self._ask is None, ask
+        if first:
+            self.cooling.settle("")
+
+    def later(self, work: Callable[[], None]) -> None:
+        """Do something when the device is busy the next time: storing and telling rows takes a tenth of a second."""
+        self._later.append(work)
+
+    def catch_up(self) -> None:
+        """Do what waits."""
+        work, self._later = self._later, []
+        for one in work:
+            one()
+
+    def step(self, in_round: bool = False) -> None:
+        """Let who watches end the sweep."""
+        with self._context.lock:
+            self._context.observer.step(in_round=in_round)
+
+    def _asked(self, name: str, wait_s: float, **arguments: Any) -> Any:
+        assert self._ask is not None
+        return self._ask(name, wait_s, **arguments)
+
+    def _wait(self, why: str) -> None:
+        with self._context.lock:
+            self._context.observer.waiting(self._device, why)
+
+
 class RemoteGroup(Group):
-    """Measures points of one device that is not this machine. `prepare` may run in another thread than `measure`, before it."""
+    """Measures points of one device that is not this machine. `prepare` may run in another thread than `measure`, before it.
+
+    Its lanes are another's, who closes them; what it measured is stored and told when the post catches up.
+    """
 
     open_s = 360.0  # the runtime's own files are brought to the device before its first artifact
 
-    def __init__(
-        self, context: SweepContext, stored: dict[Point, Stored], checker: Checker, lanes: Lanes | None = None
-    ) -> None:
+    def __init__(self, context: SweepContext, stored: dict[Point, Stored], post: Post, lanes: Lanes) -> None:
         super().__init__(context, stored, lanes)
-        self._device = next(iter(stored)).target.device
-        assert not is_local(self._device)
-        self._checker: Checker | None = checker
+        self.lanes = lanes
+        self._post = post
+        self._checker: Checker | None = post.checker
         self._checked: dict[tuple[Key, str], float | None] = {}
-        self._seen: dict[Key, list[ReferenceTime]] = defaultdict(list)
-        self._without_reference: set[Key] = set()
+        self._ended: dict[Key, Lane] = {}  # its lanes as they were when it ended: others use them after it
+        self._left_out: dict[Point, Stored] = {}
         self._flown: list[tuple[Row, Run]] = []
         self._references_flown: dict[tuple[Key, int], ReferenceTime] = {}
-        self._cooling = Cooling(self._device, self._ask, self._wait, self._step)
-        self._aborted = False
+        self._aborted = self._hurried = False
+
+    def prepare(self) -> None:
+        """Wait for the workers, have them leave what they held, and open all that is to be measured."""
+        for key in {row.lane for row in self._rows}:
+            self._lanes.renew(key)
+        super().prepare()
 
     def measure(self) -> None:
         """Measure rows that are prepared until every one is done or failed."""
         self._checker = None  # its worker is the next group's now
-        try:
-            if self._live:
-                self._cooling.settle("")
-            self._measure()
-        finally:
-            self._context.ended += len(self._rows)
-            self.close()
+        if self._live:
+            self._post.begin(self._ask)
+        self._measure()
+        self._context.ended += len(self._rows)
+        for key in {row.lane for row in self._rows}:
+            self._ended[key] = replace(self._lanes[key])
+            self._lanes.leave(key, [row.number for row in self._rows if row.lane == key])
+
+    def hurry(self) -> None:
+        """Open no more rows than are needed to begin: the device has nothing to do."""
+        self._hurried = True
+
+    def left_out(self) -> dict[Point, Stored]:
+        """Return, once, what was not opened for that."""
+        left, self._left_out = self._left_out, {}
+        return left
 
     def abort(self) -> None:
         """End what another thread prepares, by ending its workers."""
@@ -86,6 +143,15 @@ class RemoteGroup(Group):
         self._lanes.kill()
 
     # Opening
+
+    def _open_rows(self) -> None:
+        for number, row in enumerate(list(self._live)):
+            if self._hurried and number >= FEWEST:
+                self._live.remove(row)
+                self._rows.remove(row)
+                self._left_out[row.point] = row.stored
+            else:
+                self._attempt(row, self._open)
 
     def _open(self, row: Row) -> None:
         if self._aborted:
@@ -122,24 +188,34 @@ class RemoteGroup(Group):
             raise DeviceBusy("the sweep ends")
         super()._restart(key)
 
-    def _close(self, row: Row) -> None:
-        """Leave the session open: closing it would cost a call to the device, and it ends with the group."""
-        self._measured.append(row)
-        self._live.remove(row)
+    def close(self) -> None:
+        """Do nothing: its lanes are another's."""
+
+    def _close_done(self) -> None:
+        """Note the rows that are done, to be told later; their sessions stay open, for closing one costs a call to the device."""
+        for row in [row for row in self._live if row.runs and row.is_done(self._policy)]:
+            self._measured.append(row)
+            self._live.remove(row)
+        if self._measured or not self._live:
+            self._post.later(self._tell_done)
+
+    def _lane_of(self, row: Row) -> Lane:
+        return self._ended.get(row.lane) or super()._lane_of(row)
 
     # Flights
 
     def _rounds(self, round_: int) -> int:
         """Fly and store some rounds; return how many were kept."""
-        before = self._cooling.ready()
+        cooling = self._post.cooling
+        before = cooling.ready()
         flight = self._plan(round_)
         legs = groupby((item for items in flight for item in items), key=lambda item: item.lane)
         for key, items in [(key, list(items)) for key, items in legs]:
             self._fly(key, items)
         flown, self._flown = self._flown, []
         references, self._references_flown = self._references_flown, {}
-        after = self._cooling.look() if flown else before
-        if not self._cooling.keeps(after):
+        after = cooling.look() if flown else before
+        if not cooling.keeps(after):
             return 0
         self._keep(flown, references, Params(observed(before, after)))
         return len(flight)
@@ -147,18 +223,21 @@ class RemoteGroup(Group):
     def _keep(
         self, flown: list[tuple[Row, Run]], references: dict[tuple[Key, int], ReferenceTime], facts: Params
     ) -> None:
-        """Store a flight in one transaction."""
+        """Take the runs of a flight, to be stored in one transaction."""
         for (key, _), reference in references.items():
-            self._seen[key].append(reference)
+            self._post.seen[key].append(reference)
         kept = []
         for row, run in flown:
             if row in self._live:
                 told = replace(run, facts=Params({**run.facts, **facts})) if facts else run
                 kept.append((row, with_reference(told, references.get((row.lane, run.round)))))
-        with self._context.lock:
-            self._context.store.put_runs([run for _, run in kept])
         for row, run in kept:
             row.runs.append(run)
+        self._post.later(lambda: self._put([run for _, run in kept]))
+
+    def _put(self, runs: list[Run]) -> None:
+        with self._context.lock:
+            self._context.store.put_runs(runs)
 
     def _plan(self, first: int) -> list[list[_Item]]:
         """Return the next rounds, each in a random order: as many as last FLIGHT_S, and no more than rows need."""
@@ -173,7 +252,10 @@ class RemoteGroup(Group):
         have, policy = len(row.runs), self._policy
         wanted = min(COUNT_ROUNDS, policy.min_rounds) if row.counts else policy.min_rounds
         wanted = min(wanted, policy.cold_rounds) if row.point.is_cold else wanted
-        return wanted - have if have < wanted else max(1, min(row.rounds_left(policy), MORE, policy.max_rounds - have))
+        if have < wanted:
+            return wanted - have
+        short = 1 if row.counts else math.ceil(SHORT_S / max(self._round_s(), 1e-9)) if FLIGHT_S else 1
+        return max(1, min(max(short, row.rounds_left(policy)), policy.max_rounds - have))
 
     def _order(self, rows: Sequence[Row], round_: int) -> list[_Item]:
         """Return one round in random order; the rows of a lane, which is a program on the device, and its reference together."""
@@ -181,7 +263,7 @@ class RemoteGroup(Group):
         for row in rows:
             by_lane[row.lane].append(row)
         for key, items in by_lane.items():
-            if key not in self._without_reference and not all(row is None or row.counts for row in items):
+            if key not in self._post.without_reference and not all(row is None or row.counts for row in items):
                 items.append(None)
         lanes = self._policy.order(sorted(by_lane), round_)
         return [_Item(round_, key, row) for key in lanes for row in self._policy.order(by_lane[key], round_)]
@@ -192,7 +274,7 @@ class RemoteGroup(Group):
 
     def _fly(self, key: Key, items: Sequence[_Item]) -> None:
         """Time some bursts of one lane in one go."""
-        self._step(in_round=True)
+        self._post.step(in_round=True)
         items = [item for item in items if item.row is None or item.row in self._live]
         try:
             self._send(key, items)
@@ -217,7 +299,9 @@ class RemoteGroup(Group):
             burst = Burst(None, WARMUPS, SAMPLES) if item.row is None else item.row.burst(self._policy)
             wait_s += 0 if item.row is None else 50 * burst_s(item.row.call_ns, burst)
             bursts.append(burst)
-        flown: list[Flown] = lane.worker.call("fly", wait_s, device=device, runtime=runtime, bursts=bursts)
+        lane.worker.send("fly", device=device, runtime=runtime, bursts=bursts)
+        self._post.catch_up()
+        flown: list[Flown] = lane.worker.receive("fly", wait_s)
         failed: list[tuple[_Item, Exception]] = []
         for item, burst, one in zip(items, bursts, flown, strict=False):
             if one.error is not None:
@@ -232,7 +316,7 @@ class RemoteGroup(Group):
 
     def _note(self, item: _Item, reference: ReferenceTime | None) -> None:
         if reference is None:
-            self._without_reference.add(item.lane)
+            self._post.without_reference.add(item.lane)
         else:
             self._references_flown[item.lane, item.round] = reference
 
@@ -245,7 +329,7 @@ class RemoteGroup(Group):
             self._lanes.count(WorkerDied(str(error)))
             self._restart(item.lane)
         else:
-            self._without_reference.add(item.lane)
+            self._post.without_reference.add(item.lane)
 
     # What rounds need
 
@@ -269,30 +353,27 @@ class RemoteGroup(Group):
                 self._lanes.count(error)
                 self._restart(key)
 
-    def _wait(self, why: str) -> None:
-        with self._context.lock:
-            self._context.observer.waiting(self._device, why)
-
-    def _step(self, in_round: bool = False) -> None:
-        with self._context.lock:
-            self._context.observer.step(in_round=in_round)
-
     def _report(self, round_: int, seconds: float) -> None:
         """Tell how far the whole sweep is; the groups to come are taken to be like this one."""
         here, total = len(self._rows), len(self._context.points)
         left = 0.75 * max((row.rounds_left(self._policy) for row in self._live), default=0)
         later = self._policy.min_rounds * max(0, total - self._context.ended - here) / here
         done = self._context.ended + here - len(self._live)
-        with self._context.lock:
-            self._context.observer.progress(Progress(done, total, round_, seconds * (left + later)))
+        progress = Progress(done, total, round_, seconds * (left + later))
+
+        def tell() -> None:
+            with self._context.lock:
+                self._context.observer.progress(progress)
+
+        self._post.later(tell)
 
     def _is_ready(self, row: Row) -> bool:
         """Say whether the device's speed is known well enough to tell a row by it."""
-        seen = self._seen[row.lane]
+        seen = self._post.seen[row.lane]
         return not seen or not self._live or len(seen) >= self._policy.min_rounds
 
     def _references(self, row: Row) -> Sequence[ReferenceTime]:
-        return self._seen[row.lane]
+        return self._post.seen[row.lane]
 
     def _kernels(self, row: Row) -> str:
         """Return the runtime, whose kernels they are, with the version that it tells of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from edgelut.errors import EdgelutError
@@ -46,6 +46,7 @@ class Lanes:
         self._start = start
         self._lanes: dict[Key, Lane] = {}
         self._failed: dict[Key, EdgelutError] = {}
+        self._left: dict[Key, list[int]] = {}
         self._deaths = 0
 
     def begin(self, keys: Iterable[Key]) -> None:
@@ -82,6 +83,25 @@ class Lanes:
             else:
                 lane.facts, lane.learned = Params(facts), True
                 return lane
+
+    def leave(self, key: Key, numbers: Sequence[int]) -> None:
+        """Note what a lane holds that nobody needs any more."""
+        self._left[key] = [*self._left.get(key, ()), *numbers]
+
+    def renew(self, key: Key) -> None:
+        """Have a lane that was left close what it held and tell its facts again."""
+        numbers = self._left.pop(key, None)
+        if numbers is None:
+            return
+        lane = self._lanes[key]
+        try:
+            lane.worker.call("close_sessions", numbers=numbers)
+            lane.worker.send("facts", device=key[0], runtime=key[1])
+            lane.learned = False
+        except WorkerDied as error:
+            self.count(error)
+            lane.worker.close()
+            self._launch(key)
 
     def restart(self, key: Key) -> Lane:
         """Put a new worker into a lane, which holds nothing yet."""

@@ -17,7 +17,7 @@ from edgelut.types import BlockSpec, Clock, Entry, Run, Target
 from .artifacts import Stored
 from .errors import WorkerDied
 from .hosting import is_hosted
-from .lanes import Key, Lanes
+from .lanes import Key, Lane, Lanes
 from .nominal import nominal_ns
 from .observer import Progress
 from .pace import Pace
@@ -80,6 +80,9 @@ class Group:
         with self._context.lock:
             self._drop_known()
             self._resume()
+        self._open_rows()
+
+    def _open_rows(self) -> None:
         for row in list(self._live):
             self._attempt(row, self._open)
 
@@ -266,6 +269,10 @@ class Group:
         """Turn rows whose interval is narrow enough into entries."""
         for row in [row for row in self._live if row.runs and row.is_done(self._policy)]:
             self._close(row)
+        self._tell_done()
+
+    def _tell_done(self) -> None:
+        """Make entries of rows that are done, and store what waits for nothing more."""
         with self._context.lock:
             for row in [row for row in self._measured if self._is_ready(row)]:
                 self._measured.remove(row)
@@ -288,7 +295,11 @@ class Group:
     def _entry(self, row: Row) -> Entry:
         summary = summarise(row.runs, self._policy)
         emulated = self._context.toolchains.runtime(row.point.target.runtime).emulated
-        return row.entry(summary, self._lanes[row.lane], self._context.id, self._nominal(row, summary), emulated)
+        return row.entry(summary, self._lane_of(row), self._context.id, self._nominal(row, summary), emulated)
+
+    def _lane_of(self, row: Row) -> Lane:
+        """Return the lane that a row was measured in."""
+        return self._lanes[row.lane]
 
     def _nominal(self, row: Row, summary: Summary) -> float:
         """Return the nominal time of the reference beside a row; 0 where there was none."""
@@ -296,7 +307,7 @@ class Group:
         if not summary.reference_ns:
             return 0.0
         own, seen = [run.reference_ns for run in row.runs], [_on(one, clock) for one in self._references(row)]
-        lane, measured = self._lanes[row.lane], max(own, seen, key=len)
+        lane, measured = self._lane_of(row), max(own, seen, key=len)
         kernels = self._kernels(row)
         device, store = row.point.target.device, self._context.store
         return nominal_ns(store, lane.facts, device, clock, measured, self._context.id, kernels)

@@ -110,6 +110,11 @@ def state(device: str) -> DeviceState:
     return registry.load_device(device).state()
 
 
+def push(device: str, path: str) -> None:
+    """Bring an artifact to the device before it is opened there, which brings it once."""
+    registry.load_device(device).push(Path(path))
+
+
 def open_session(
     number: int, path: str, target: Target, shapes: Mapping[str, Sequence[int]], check: bool = False
 ) -> Opened:
@@ -206,6 +211,12 @@ def close_session(number: int) -> None:
     opened = _sessions.pop(number, None)
     if opened is not None:
         opened.stack.close()
+
+
+def close_sessions(numbers: Sequence[int]) -> None:
+    """Release several."""
+    for number in numbers:
+        close_session(number)
 
 
 def now() -> float:

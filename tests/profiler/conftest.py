@@ -14,7 +14,7 @@ from backends import registry
 from db.engine import SqlStore, open_store
 from edgelut.plan import Policy
 from profiler import agent as agents
-from profiler import checking, cooling, export_points, flights, rounds, timing
+from profiler import checking, cooling, export_points, flights, overlap, rounds, timing
 from profiler.worker import Worker
 from tests.fakes import OUTSIDE, ROOT, InlineWorker, install_plugins
 from tests.profiler.lab import Lab, wait_until
@@ -63,6 +63,7 @@ def quick_exports(monkeypatch: pytest.MonkeyPatch) -> None:
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Timing in this process; a test of what a process does asks for `processes`."""
     monkeypatch.setattr(rounds, "Worker", InlineWorker)
+    monkeypatch.setattr(overlap, "Worker", InlineWorker)
     steady = timing.ReferenceTime(1e6, 1e6)  # the real kernels would use every core of this process
     monkeypatch.setattr(timing, "time_reference", lambda warmups, samples: steady)
 

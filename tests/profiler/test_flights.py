@@ -305,6 +305,21 @@ def test_the_next_group_is_exported_and_opened_while_one_is_measured(
     assert opened[2] < bursts[-1], "no group was opened before all was measured"
 
 
+def test_a_device_that_has_nothing_to_do_waits_for_few_rows_and_the_others_come_after_them(
+    store: SqlStore, home: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (overlap, flights):
+        monkeypatch.setattr(module, "FEWEST", 2)
+    monkeypatch.setattr(overlap, "ROWS", 6)
+    (script / "slow-open").write_text("0.1")
+    widths = [8 * number for number in range(1, 19)]
+    result = sweep(store, home, points(*widths))
+    assert sorted(entry.spec.width_in for entry in result.measured) == widths
+    opened = [line for line in log(script) if line.startswith("open")]
+    assert sorted(opened) == sorted(f"open {width}" for width in widths), "each once"
+    assert {len(runs_of(store, width)) for width in widths} == {POLICY.min_rounds}
+
+
 def test_a_device_of_few_cores_is_left_alone_while_it_measures(
     store: SqlStore, home: Path, script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

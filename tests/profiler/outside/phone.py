@@ -2,9 +2,9 @@
 
 `gone` takes the device away, `gone-after` holds after how many more bursts it goes; `states` has a line for each look at it to
 come: temperature, and why it is throttled, if it is; `hot` throttles it for ever, `restless` never lets it settle; `reference`
-holds what the reference kernels take, `load` what a burst is slowed by; `wrong-16` spoils outputs of width 16, `fail-16` raises,
-`boom-16` breaks the library, `die-16` ends the process in a burst; `counts` lets it count, `counts-vary` badly; `ran-on` says
-where it ran. `log` is what was done, one line each.
+holds what the reference kernels take, `load` what a burst is slowed by, `slow-open` the seconds that opening takes; `wrong-16`
+spoils outputs of width 16, `fail-16` raises, `boom-16` breaks the library, `die-16` ends the process in a burst; `counts` lets it
+count, `counts-vary` badly; `ran-on` says where it ran. `log` is what was done, one line each.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -131,6 +132,7 @@ class PhoneRuntime(Runtime):
     @contextmanager
     def open(self, artifact: Path, device: Device, precision: str, threads: int, unit: str) -> Iterator[Session]:
         device.push(artifact)
+        time.sleep(float(read("slow-open") or 0))
         session = PhoneSession(json.loads(artifact.read_text())["inputs"])
         log(f"open {session.width}")
         if says(f"unopened-{session.width}"):
