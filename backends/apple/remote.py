@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import tempfile
 import uuid
@@ -209,11 +210,17 @@ def launch_app(phone: Phone, bundle: str, working: Path) -> AppSession:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=errors,
+        preexec_fn=_answer_sigterm,
     )
     info = experimental._AppInstallationInfo(bundle_identifier=bundle, database_uuid="")
     session = AppSession(device=device_of(phone), process=process, installation_info=info, working_directory=working)
     session.errors = errors
     return session
+
+
+def _answer_sigterm() -> None:
+    """Let a child be ended by SIGTERM, which workers ignore and would have it ignore too."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextmanager

@@ -110,6 +110,14 @@ class Mac:
         log = self.phone / "launches"
         return len(log.read_text()) if log.exists() else 0
 
+    def is_running(self) -> bool:
+        """Say whether the app that was launched last still runs."""
+        try:
+            os.kill(int((self.phone / "running").read_text()), 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def kill_app(self) -> None:
         """Let the app end, as one that crashes."""
         os.kill(int((self.phone / "running").read_text()), signal.SIGKILL)

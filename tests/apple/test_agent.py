@@ -223,6 +223,7 @@ def test_the_command_measures_on_a_phone_with_processes_of_its_own(tmp_path: Pat
         for process in (agent, service):
             process.terminate()
             process.communicate(timeout=30)
+    wait_until(lambda: not mac.is_running())  # the app ended with the worker
     with open_store(f"sqlite:///{tmp_path / 'service' / 'edgelut.db'}") as store:
         entry = store.get(SPEC, Target(PHONE, "coreml", "fp16", 1, "cpu_and_ne"))
         run = store.runs(SPEC, entry.target)[-1]

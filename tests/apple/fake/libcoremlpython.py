@@ -72,7 +72,7 @@ class _MLModelProxy:
         self._facts = json.loads((self._compiled / "fake.json").read_text())
         self._load_ns = time.perf_counter_ns() - started
         self._times = (int(TIMES_NS[unit] * one) for one in itertools.cycle(JITTER))
-        self._program: Any = None
+        self._known: tuple[dict[str, Any], dict[str, Any]] | None = None  # inputs, and what they give
         self._last_ns: int | None = None
 
     @staticmethod
@@ -111,10 +111,11 @@ class _MLModelProxy:
     def predict(self, data: dict[str, Any], state: Any = None) -> dict[str, Any]:
         from backends.mil.program import Program
 
-        self._program = self._program or Program(self._compiled / "package")
-        outputs = self._program.run(data)
+        if self._known is None or any(data[name] is not value for name, value in self._known[0].items()):
+            outputs = Program(self._compiled / "package").run(data)
+            self._known = dict(data), dict(zip(self._facts["outputs"], outputs, strict=True))
         self._last_ns = next(self._times)
-        return dict(zip(self._facts["outputs"], outputs, strict=True))
+        return self._known[1]
 
     def get_compiled_model_path(self) -> str:
         return str(self._compiled)

@@ -155,7 +155,6 @@ COMMANDS = {
 
 def main(name: str, words: list[str]) -> int:
     """Do what a tool of that name was asked; return its exit code."""
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     if name == "xcrun":
         tool = words.pop(0)
         if tool != "devicectl" or (PLACE / "no-devicectl").exists():
