@@ -21,8 +21,9 @@ from .artifacts import Stored
 from .checking import Checker
 from .errors import TaskFailed, WorkerDied
 from .export_points import Turn
-from .flights import FEWEST, Post, RemoteGroup
+from .flights import FEWEST, RemoteGroup
 from .lanes import Lanes
+from .post import Post
 from .rounds import TASKS, start_lanes
 from .worker import Worker
 

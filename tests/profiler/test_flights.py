@@ -16,6 +16,7 @@ from edgelut.types import Entry, Run, Target
 from profiler import checking, cooling, flights, overlap
 from profiler.sweep import SweepResult, run_sweep
 from tests.fakes import Watcher
+from tests.profiler.test_sweep import sweeps
 
 pytestmark = pytest.mark.usefixtures("quick_exports", "inline", "phone")
 PROCESSES = pytest.mark.usefixtures("processes")
@@ -230,6 +231,7 @@ def test_a_phone_that_goes_in_a_round_costs_that_round_and_no_row(store: SqlStor
     with pytest.raises(DeviceUnusable, match="plug it in"):
         sweep(store, home, points(8, 16), watcher)
     assert not watcher.failures and [len(runs_of(store, width)) for width in (8, 16)] == [2, 2]
+    assert [state for _, state in sweeps(store)] == ["interrupted"]
     (script / "gone").unlink()
     again = Watcher()
     result = sweep(store, home, points(8, 16), again)
