@@ -3,6 +3,7 @@ interpreter, and says of each call that it took what `TIMES_NS` says, a little m
 
 from __future__ import annotations
 
+import atexit
 import itertools
 import json
 import shutil
@@ -88,7 +89,9 @@ class _MLModelProxy:
         model.ParseFromString((Path(path) / "Data/com.apple.CoreML/model.mlmodel").read_bytes())
         if not model.mlProgram.functions:
             raise RuntimeError("Error compiling model: there is no program in it")
-        compiled = Path(tempfile.mkdtemp(prefix="fake-")) / "model.mlmodelc"
+        folder = tempfile.mkdtemp(prefix="fake-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        compiled = Path(folder) / "model.mlmodelc"
         shutil.copytree(path, compiled / "package")
         outputs = {
             one.name: {"shape": list(one.type.multiArrayType.shape), "dtype": DTYPES[one.type.multiArrayType.dataType]}
