@@ -24,7 +24,8 @@ from edgelut.jobs import Mark
 from edgelut.render import short
 from edgelut.types import BlockSpec, Entry, Target
 
-MOST_MAPS = 10
+MOST_CELLS = 3000  # of all maps, and rows of the table: more would take a browser seconds to draw
+ALL = "all"
 HALF = 620  # pixels of a map that has room beside another
 MAP_HEIGHT = 102  # and for each of its rows
 MAP_ROW = 34
@@ -65,6 +66,7 @@ class Compare:
         self.asking: asyncio.Task[None] | None = None
         self.known_days: dict[Target, list[str]] = {}
         self.asked = 0
+        self.found: tuple[Comparison, list[Side]] | None = None
 
     def target(self, side: str) -> Target:
         """Return a side's target: what the address says, else the first, and beside it another of the same device."""
@@ -87,11 +89,13 @@ class Compare:
             self.top.props('aria-label="Summary"')
             self.figures = ui.element("div").classes("el-figures")
             self.said = text("", "div").classes("el-soft").props("role=status aria-live=polite")
+        self.groups = ui.element("div").classes("el-controls")
         self.maps = ui.element("div").classes("el-two el-dense")
         with card():
             self.movers = Figure("Biggest movers", movers_chart([]), gist="", file="compare-movers", height=200)
         with card():
             self.grid = Grid("Blocks of both", COLUMNS, file="compare", address=self.view.address, height=460)
+            self.note = text("", "div").classes("el-soft el-small")
         self.draw_controls()
         await self.load()
 
@@ -165,6 +169,7 @@ class Compare:
             return
         if asked != self.asked:  # something else was chosen meanwhile
             return
+        self.found = found, sides
         self.show(found, sides)
         await self.learn_days(sides, one, other)
 
@@ -178,9 +183,31 @@ class Compare:
         if new:
             self.draw_controls()
 
+    def choose(self, block: str) -> None:
+        """Show one group of blocks, or all."""
+        self.view.address.set(block=None if block == ALL else block)
+        if self.found is not None:
+            self.show(*self.found)
+
+    def show_groups(self, found: Comparison) -> str:
+        """Offer the groups of blocks; return the one that is chosen, empty for all."""
+        groups = sorted({group_of(pair.spec) for pair in found.pairs})
+        chosen = self.view.address.one_of("block", groups)
+        self.groups.clear()
+        if len(groups) > 1:
+            with self.groups:
+                ui.select(
+                    [ALL, *groups],
+                    value=chosen or ALL,
+                    label="Blocks",
+                    on_change=lambda event: self.choose(event.value),
+                ).props("outlined dense options-dense")
+        return chosen
+
     def show(self, found: Comparison, sides: list[Side]) -> None:
         """Show a comparison."""
-        pairs = found.pairs
+        chosen = self.show_groups(found)
+        pairs = tuple(pair for pair in found.pairs if not chosen or group_of(pair.spec) == chosen)
         slower = sum(pair.beyond and pair.ratio > 1 for pair in pairs)
         faster = sum(pair.beyond and pair.ratio < 1 for pair in pairs)
         within = len(pairs) - slower - faster
@@ -199,10 +226,12 @@ class Compare:
                     text(words, "div").classes("el-soft el-small")
         self.said.set_text(summary(found, self.view.address.flag("align"), [self.name(side) for side in ("a", "b")]))
         self.show_maps(pairs)
-        movers = found.movers
+        movers = [pair for pair in found.movers if not chosen or group_of(pair.spec) == chosen]
         self.movers.chart.style(f"height: {movers_height(movers)}px")
         self.movers.update(movers_chart(movers), movers_gist(movers))
-        self.grid.show([row(pair) for pair in movers])
+        self.grid.show([row(pair) for pair in movers[:MOST_CELLS]])
+        left_out = f"The {MOST_CELLS:,} that moved most, of {len(movers):,}: choose blocks to see fewer."
+        self.note.set_text(left_out if len(movers) > MOST_CELLS else "")
 
     def name(self, side: str) -> str:
         """Return a side in a few words."""
@@ -219,8 +248,15 @@ class Compare:
         span = span_of(pairs)
         self.maps.clear()
         with self.maps:
-            for name in shown[:MOST_MAPS]:
+            cells = 0
+            for number, name in enumerate(shown):
                 some = groups[name]
+                cells += len(some)
+                if cells > MOST_CELLS and number:
+                    text(f"{len(shown) - number} more maps are not drawn: choose blocks to see theirs.", "p").classes(
+                        "el-soft"
+                    )
+                    break
                 width = map_width(some)
                 height = MAP_HEIGHT + MAP_ROW * len({pair.spec.resolution for pair in some})
                 with card().classes("el-span" if width > HALF else ""):
