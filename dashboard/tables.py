@@ -16,6 +16,9 @@ from .layout import button, text
 OPEN = "event => { if (!event.event || event.event.key === undefined || event.event.key === 'Enter') edgelut.openRow(event) }"
 
 
+ROOM_FOR_BUTTON = 90  # a narrower column has room for what it is filtered by, or for the button with more ways to
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column: the row's field, its heading, what it is (text, link, number, share), and how wide."""
@@ -42,6 +45,8 @@ class Column:
             made[":cellRenderer"] = "params => edgelut.cellLink(params)"
         if self.width is not None:
             made["width"] = self.width
+            if self.width < ROOM_FOR_BUTTON:
+                made["suppressFloatingFilterButton"] = True
         else:
             made |= {"flex": 1, "minWidth": 90}
         if self.tip:
@@ -57,7 +62,8 @@ class Grid:
     """A table of rows (dictionaries with the columns' fields; `href` is where a row leads, `id` what it is known by).
 
     `address` with `prefix` keeps sorting and filters in the page's address. With `url` the browser loads the rows itself, in the
-    form of `dashboard.data.pack`; `words` are looked for in all columns. Where `opens`, Enter or a double click leads to `href`.
+    form of `dashboard.data.pack`. `words` are looked for in all columns, and `filters` adds a line to type in what each column
+    is filtered by. Where `opens`, Enter or a double click leads to `href`.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Grid:
         height: int | None = None,
         opens: bool = False,
         words: str = "",
+        filters: bool = False,
         on_select: Callable[[Any], Any] | None = None,
     ) -> None:
         with ui.element("div").classes("el-spread"):
@@ -82,7 +89,7 @@ class Grid:
                 saves = button("Save CSV")
                 saves.props(f'aria-label="Save CSV: {title}"')
         options: dict[str, Any] = {
-            "columnDefs": [column.definition() for column in columns],
+            "columnDefs": [column.definition() | ({"floatingFilter": True} if filters else {}) for column in columns],
             "rowData": list(rows),
             "suppressDragLeaveHidesColumns": True,
             "suppressFieldDotNotation": True,

@@ -71,7 +71,7 @@ class Table:
         view.title(f"{self.device} · {self.share.name}")
         self.rows = await view.home.rows.get(view.calls, self.share.target, self.share.version)
         self.add_controls()
-        keys()
+        self.keys = ui.element("div")
         self.figures = ui.element("div").classes("el-two")
         self.draw_figures()
         with card():
@@ -84,6 +84,7 @@ class Table:
                 height=520,
                 opens=True,
                 words=view.address.get("q"),
+                filters=True,
             )
             with self.grid.tools:
                 ui.input(
@@ -167,6 +168,9 @@ class Table:
         mapped = Counter({kind: number for kind, number in counts.items() if kind not in SEQUENCES})
         kind = self.block or most(mapped)
         self.figures.clear()
+        self.keys.clear()
+        with self.keys:
+            keys({row.standing for row in self.rows.rows})
         if kind in SEQUENCES or not mapped:
             with self.figures:
                 text(
@@ -232,11 +236,13 @@ def select(label: str, options: dict[str, str], value: str, on_change: Any) -> u
     )
 
 
-def keys() -> None:
-    """Say what the marks mean."""
+def keys(used: set[str]) -> None:
+    """Say what the marks mean that are used."""
+    if used <= {"measured"}:
+        return
     with ui.element("ul").classes("el-keys").props('aria-label="Marks"'):
         for mark in MARKS.values():
-            if mark.letter and mark.name != "missing":
+            if mark.letter and mark.name in used:
                 with ui.element("li"):
                     text(mark.letter, "b")
                     text(f" {mark.words}")
@@ -246,10 +252,10 @@ def columns(measure: str) -> list[Column]:
     """Return the grid's columns, what matters most first."""
     unit = charts.UNITS[measure]
     return [
-        Column("block", "block", "link", 116),
-        Column("width", "width", "number", 92),
-        Column("resolution", "res", "number", 82, "side of the input map"),
-        Column("value", unit, "number", 112 if measure == "time" else 140, "p10", more=SHOWN),
+        Column("block", "block", "link", 104),
+        Column("width", "width", "number", 82),
+        Column("resolution", "res", "number", 72, "side of the input map"),
+        Column("value", unit, "number", 98 if measure == "time" else 140, "p10", more=SHOWN),
         Column("half", "±", "share", 86, "half of the 95 % interval, relative"),
         Column(
             "standing",
