@@ -51,11 +51,11 @@ MARKS = {
 
 def standing(kind: str, doubts: int) -> str:
     """Return the name of the mark of a row of a kind with so many doubts."""
-    if kind == "measured" or kind not in MARKS:
+    if kind == "measured":
         return "doubtful" if doubts else "measured"
-    return kind
+    return kind if kind in MARKS else "predicted"  # what a newer service calls otherwise was not measured
 
 
 def line_style(number: int) -> tuple[str, str]:
     """Return colour and dash of the n-th line of a chart: colours repeat with another dash."""
-    return LINES[number % len(LINES)], DASHES[(number + number // len(LINES)) % len(DASHES)]
+    return LINES[number % len(LINES)], DASHES[(number + 2 * (number // len(LINES))) % len(DASHES)]
