@@ -39,7 +39,11 @@ def main() -> int:
         if done.returncode:
             return done.returncode
     port = _free_port()
-    _say(console, "3/3 Serve the table and ask it", ["edgelut", "serve", "--no-agent", "--port", str(port)])
+    _say(
+        console,
+        "3/3 Serve the table and ask it",
+        ["edgelut", "serve", "--no-agent", "--no-dashboard", "--port", str(port)],
+    )
     with _service(port) as url:
         _say(console, "", ["curl", f"'{url}{QUERY}'"])
         answer = httpx.get(url + QUERY, timeout=30.0)
@@ -49,7 +53,7 @@ def main() -> int:
         _say(console, "", ["edgelut", *argv])
         asked = subprocess.run([str(BIN / "edgelut"), *argv], check=False)
     console.print(
-        f"Done in {time.monotonic() - started:.0f} s. The table is in {settings.home()}; `make serve` serves it.",
+        f"Done in {time.monotonic() - started:.0f} s. The table is in {settings.home()}; `make serve` serves it, and pages that show it.",
         soft_wrap=True,
     )
     return asked.returncode
@@ -83,7 +87,16 @@ def _free_port() -> int:
 def _service(port: int) -> Iterator[str]:
     """Run the service until the block ends; raise RuntimeError if it does not come up."""
     url = f"http://127.0.0.1:{port}"
-    argv = [str(BIN / "edgelut"), "serve", "--no-agent", "--port", str(port), "--log-level", "warning"]
+    argv = [
+        str(BIN / "edgelut"),
+        "serve",
+        "--no-agent",
+        "--no-dashboard",
+        "--port",
+        str(port),
+        "--log-level",
+        "warning",
+    ]
     service = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S

@@ -16,7 +16,7 @@ from edgelut.errors import BackendMissing
 from profiler import origin
 
 ROOT = Path(__file__).resolve().parent.parent
-PLACES = {name: ROOT / name for name in ("api", "backends", "db", "migrations", "profiler", "supernet")}
+PLACES = {name: ROOT / name for name in ("api", "backends", "dashboard", "db", "migrations", "profiler", "supernet")}
 PLACES["edgelut"] = ROOT / "client" / "src" / "edgelut"
 
 
