@@ -53,7 +53,7 @@ def main() -> int:
         _say(console, "", ["edgelut", *argv])
         asked = subprocess.run([str(BIN / "edgelut"), *argv], check=False)
     console.print(
-        f"Done in {time.monotonic() - started:.0f} s. The table is in {settings.home()}; `make serve` serves it, and pages that show it.",
+        f"Done in {time.monotonic() - started:.0f} s. The table is in {settings.home()}; `make serve` serves it, with pages.",
         soft_wrap=True,
     )
     return asked.returncode
