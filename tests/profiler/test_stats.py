@@ -221,3 +221,39 @@ def test_runs_of_two_processes_are_pooled() -> None:
     runs = runs_of(steady())
     later = [replace(run, process="w2", started_at=START + timedelta(hours=1)) for run in runs]
     assert summarise(runs + later, POLICY).latency.runs == 20
+
+
+def counted(*counts: int) -> list[Run]:
+    facts = Params({"cpu": "x", "clock": "instructions"})
+    return [
+        replace(make_run("s", number, cpu_ns=(), wall_ns=(count,), inner=1), reference_ns=0.0, facts=facts)
+        for number, count in enumerate(counts)
+    ]
+
+
+def test_counts_have_no_times_and_three_that_repeat_are_enough() -> None:
+    latency = summarise(counted(1_000_000, 1_000_100, 1_000_000), POLICY).latency
+    assert latency.clock == "instructions" and latency.wall_p10_ns is None and latency.stable
+    assert 1_000_000 <= latency.p10_ns <= 1_000_100 and latency.runs == 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "doubt"),
+    [
+        ((1_000_000, 1_000_000), "too few rounds: 2 of 3"),
+        ((1_000_000, 1_000_000, 1_004_200), "counts differ by 0.42%, more than 0.1%"),
+    ],
+)
+def test_counts_are_doubted_for_being_few_or_unlike(counts: tuple[int, ...], doubt: str) -> None:
+    assert summarise(counted(*counts), POLICY).latency.doubts == (doubt,)
+
+
+def test_counting_ends_when_counts_repeat_or_would_not_with_more() -> None:
+    same, other = [np.array([1e6])] * 3, [np.array([1e6 + 1e4 * number]) for number in range(6)]
+    assert not stats.is_done(same[:2], POLICY, counts=True) and stats.is_done(same, POLICY, counts=True)
+    assert not stats.is_done(other[:5], POLICY, counts=True) and stats.is_done(other, POLICY, counts=True)
+
+
+def test_runs_that_count_are_not_pooled_with_runs_that_time() -> None:
+    with pytest.raises(UnlikeRuns, match="clock"):
+        summarise([*counted(1_000_000), *runs_of([[1000] * 3])], POLICY)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from backends.base import Timing
+from backends.base import Array, Loaded, Session, Timing
 from edgelut.errors import ArtifactCorrupted, BackendMissing, Unsupported
 from edgelut.types import Target
 from profiler import timing
 from profiler.checking import standard_inputs
+from profiler.errors import TaskFailed
 
 NULL = Target("null", "null")
 SHAPES = {"x": (1, 4, 5, 5)}
@@ -110,3 +113,71 @@ def test_inputs_are_the_same_in_every_process() -> None:
     first, second = standard_inputs({"x": (2, 3), "y": (1,)}), standard_inputs({"y": (1,), "x": (2, 3)})
     assert first["x"].tobytes() == second["x"].tobytes() and first["x"].dtype == "float32"
     assert abs(float(first["x"][0, 0]) - 1.117622) < 1e-6
+
+
+class Recorder(Session):
+    """Writes down what is begun and waited for."""
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.loaded = Loaded("cpu")
+        self._name, self._log = name, log
+
+    def run(self, inputs: Mapping[str, Array]) -> list[Array]:
+        return []
+
+    def prepare(self, inputs: Mapping[str, Array]) -> None: ...
+
+    def time(self, iterations: int, inner: int = 1) -> Timing:
+        self._log.append(f"wait {self._name}")
+        return Timing((5,) * iterations, ())
+
+    def begin(self, warmups: int, iterations: int, inner: int = 1, *, cold: bool = False) -> Callable[[], Timing]:
+        self._log.append(f"begin {self._name}")
+        if cold:
+            raise Unsupported("no cold rows")
+        return lambda: self.time(iterations, inner)
+
+
+@pytest.fixture
+def flown(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sessions 1 and 2 are open; returns what is done to them."""
+    log: list[str] = []
+    for number in (1, 2):
+        timing._sessions[number] = timing._Open(Recorder(str(number), log), ExitStack())
+    return log
+
+
+BURSTS = [timing.Burst(1, 0, 3), timing.Burst(None, 1, 2), timing.Burst(2, 0, 3)]
+
+
+def test_a_flight_is_begun_before_it_is_waited_for_but_for_a_reference_that_cannot_be(flown: list[str]) -> None:
+    found = timing.fly("null", "null", BURSTS)
+    assert flown == ["begin 1", "wait 1", "begin 2", "wait 2"]
+    assert [one.timing is not None for one in found] == [True, False, True]
+    assert all(one.reference is None and one.error is None for one in found)
+    flown.clear()
+    timing.fly("null", "null", [BURSTS[0], BURSTS[2]])
+    assert flown == ["begin 1", "begin 2", "wait 1", "wait 2"]
+
+
+def test_a_burst_that_is_refused_is_told_in_its_place_and_the_others_fly(flown: list[str]) -> None:
+    found = timing.fly("null", "null", [timing.Burst(1, 0, 3, cold=True), BURSTS[2]])
+    assert isinstance(found[0].error, Unsupported) and found[1].timing == Timing((5,) * 3, ())
+
+
+def test_what_a_library_raises_ends_the_flight(flown: list[str]) -> None:
+    found = timing.fly("null", "null", [timing.Burst(9, 0, 3), BURSTS[2]])
+    (only,) = found
+    assert isinstance(only.error, TaskFailed) and "KeyError" in str(only.error)
+
+
+def test_never_more_bursts_are_in_the_air_than_a_device_can_hold(
+    flown: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "AHEAD", 2)
+    timing.fly("null", "null", [timing.Burst(1, 0, 1)] * 4)
+    high = now = 0
+    for line in flown:
+        now += 1 if line.startswith("begin") else -1
+        high = max(high, now)
+    assert high == 2 and now == 0
