@@ -98,6 +98,7 @@ class View:
         self.path_params: dict[str, str] = dict(request.path_params)
         self.address = Address(request.url.path, request.query_params.multi_items(), self._moved)
         self.calls = Calls(home.service, lambda: self.session.token, lambda _: self._show_calls())
+        self.closed = False  # what was waited for meanwhile is shown to nobody
         self._ends: list[Callable[[], None]] = []
         self._built = False
         self.client.on_delete(self._end)
@@ -223,6 +224,7 @@ class View:
                     text(call.curl(self.home.settings.public_url, self.caller.guarded))
 
     def _end(self) -> None:
+        self.closed = True
         for end in self._ends:
             end()
         self._ends.clear()

@@ -163,11 +163,11 @@ class Compare:
             )
             found = await asyncio.to_thread(compare, one, other, without_common=self.view.address.flag("align"))
         except EdgelutError as error:
-            if asked == self.asked:
+            if asked == self.asked and not self.view.closed:
                 with self.bad:
                     problem(error)
             return
-        if asked != self.asked:  # something else was chosen meanwhile
+        if asked != self.asked or self.view.closed:  # something else was chosen meanwhile
             return
         self.found = found, sides
         self.show(found, sides)
@@ -180,7 +180,7 @@ class Compare:
             if side.target not in self.known_days:
                 self.known_days[side.target] = await days(self.view.calls, side.target, current)
                 new = True
-        if new:
+        if new and not self.view.closed:
             self.draw_controls()
 
     def choose(self, block: str) -> None:

@@ -219,8 +219,9 @@ class JobPage:
 
     async def _load_later(self) -> None:
         await asyncio.sleep(POINTS_EVERY_S)
-        with self.view.content:
-            await self.load_points()
+        if not self.view.closed:
+            with self.view.content:
+                await self.load_points()
 
     async def load_points(self) -> None:
         """Show the points as they are, where any of them changed."""
@@ -228,6 +229,8 @@ class JobPage:
         if wanted == self.loaded or self.grid is None:
             return
         points, more = await self.read(self.state)
+        if self.view.closed:
+            return
         self.loaded = wanted
         self.grid.show([row(point) for point in points])
         self.note.set_text(f"The first {len(points):,}; choose a state to see fewer." if more else "")
@@ -239,6 +242,8 @@ class JobPage:
         if not self.job.points.failed:
             return
         failed, more = await self.read("failed", 1000)
+        if self.view.closed:
+            return
         with self.failures, card("Failures"):
             with ui.element("div").classes("el-scroll"), ui.element("table").classes("el-plain"):
                 with ui.element("thead"), ui.element("tr"):

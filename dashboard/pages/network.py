@@ -213,15 +213,17 @@ class Composer:
 
     async def _load_later(self) -> None:
         await asyncio.sleep(SETTLE_S)
-        with self.view.content:
-            await self.load()
+        if not self.view.closed:
+            with self.view.content:
+                await self.load()
 
     async def load(self) -> None:
         """Add the network up on each target and show it."""
         config = self.config
         self.view.calls.asked = {key: call for key, call in self.view.calls.asked.items() if key[0] == "GET"}
         self.totals = list(await asyncio.gather(*(self.total(config, target) for target in self.chosen)))
-        self.show()
+        if not self.view.closed:
+            self.show()
 
     async def total(self, config: Config, target: Target) -> Total:
         """Return what a target says of the network."""

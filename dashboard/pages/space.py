@@ -174,16 +174,19 @@ class SpacePage:
             specs = await asyncio.to_thread(self.asked.specs)
             rows = await self.rows(specs)
         except EdgelutError as error:
+            if self.view.closed:
+                return
             with self.bad:
                 problem(error)
             self.coverage, self.request = None, None
             self.show_actions()
             return
-        if wanted != (self.asked, self.target):  # something else was chosen meanwhile
+        if wanted != (self.asked, self.target) or self.view.closed:  # something else was chosen meanwhile
             return
         self.specs, self.coverage = specs, Coverage.of(specs, rows)
         await self.plan()
-        self.show()
+        if not self.view.closed:
+            self.show()
 
     async def rows(self, specs: list[BlockSpec]) -> list[Any]:
         """Return what the table has of each block."""
