@@ -30,6 +30,7 @@ def heat_map(rows: Sequence[Found], measure: str = "time") -> dict[str, Any]:
     resolutions = sorted({row.spec.resolution for row in rows})
     column, line = {width: n for n, width in enumerate(widths)}, {side: n for n, side in enumerate(resolutions)}
     cells, values = [], []
+    mixed = len({row.standing for row in rows}) > 1
     labelled = len(widths) <= 24
     for row in rows:
         value = row.in_unit(row.latency.p10_ns)
@@ -42,11 +43,11 @@ def heat_map(rows: Sequence[Found], measure: str = "time") -> dict[str, Any]:
             "id": row.id,
         }
         mark = MARKS[row.standing]
-        if mark.letter:
+        if mark.letter and mixed:
             cell["itemStyle"] = {"borderColor": "#d55e00", "borderWidth": 1.5, "borderType": "dashed"}
         cell["label"] = {
             "show": labelled or bool(mark.letter and len(widths) <= 60),
-            "formatter": (f"{value:.3g}" if labelled else "") + mark.letter,
+            "formatter": (f"{value:.3g}" if labelled and value < 1e4 else "") + mark.letter,
         }
         cells.append(cell)
     low, high = (math.log10(min(values)), math.log10(max(values))) if values else (0.0, 1.0)
@@ -56,7 +57,7 @@ def heat_map(rows: Sequence[Found], measure: str = "time") -> dict[str, Any]:
     option: dict[str, Any] = {
         "animation": False,
         "aria": {"enabled": False},
-        "grid": {**GRID, "top": 12, "bottom": 62},
+        "grid": {**GRID, "top": 12, "bottom": 74},
         "tooltip": {":formatter": "params => params.data.name", "confine": True},
         "xAxis": {"type": "category", "data": widths, "name": "width", "nameLocation": "middle", "nameGap": 26},
         "yAxis": {
@@ -89,11 +90,16 @@ def cell_words(row: Found, measure: str = "time") -> str:
     latency = row.latency
     half = (latency.high_ns - latency.low_ns) / 2 / latency.p10_ns if latency.p10_ns else 0.0
     block, value = f"{row.spec.kind} {row.spec.width} @{row.spec.resolution}", row.in_unit(latency.p10_ns)
-    words = f"{block}: {value:.4g} {UNITS[measure]} ±{half:.1%}"
+    words = f"{block}: {figure(value)} {UNITS[measure]} ±{half:.1%}"
     mark = MARKS[row.standing]
     return plain(
         words + (f" · {mark.name}" if mark.letter else "") + (f": {latency.doubts[0]}" if latency.doubts else "")
     )
+
+
+def figure(value: float, digits: int = 4) -> str:
+    """Return a number with so many digits that count, never with an exponent that people would have to work out."""
+    return f"{value:,.0f}" if abs(value) >= 10**digits else f"{value:.{digits}g}"
 
 
 def curves(rows: Sequence[Found], measure: str = "time", log: bool = False) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Column:
         if self.width is not None:
             made["width"] = self.width
             if self.width < ROOM_FOR_BUTTON:
-                made["suppressFloatingFilterButton"] = True
+                made |= {"suppressFloatingFilterButton": True, "suppressHeaderFilterButton": True}
         else:
             made |= {"flex": 1, "minWidth": 90}
         if self.tip:

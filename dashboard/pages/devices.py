@@ -95,7 +95,7 @@ def told(known: FleetDevice) -> None:
     pairs["runtimes"] = ", ".join(runtime.name for runtime in known.info.runtimes) or "none"
     facts(pairs)
     if known.job:
-        ui.link(f"measuring for job {known.job}", f"/jobs/{known.job}")
+        ui.link(f"measuring for job {known.job[:8]}", f"/jobs/{known.job}")
 
 
 def covering(share: Share) -> None:
@@ -105,15 +105,14 @@ def covering(share: Share) -> None:
         with ui.element("div").classes("el-spread"):
             ui.link(share.name, link("/table", **target.as_json())).style("font-weight: 600")
             doubt = f", {share.doubtful / share.rows:.0%} in doubt" if share.doubtful else ", none in doubt"
-            text(f"{share.rows:,} rows{doubt}, newest {ago(share.newest_at)}").classes("el-soft el-small")
-        with ui.element("div").classes("el-scroll"), ui.element("table").classes("el-plain"), ui.element("tbody"):
+            other = f", {share.estimated:,} not measured" if share.estimated else ""
+            text(f"{share.rows:,} rows{doubt}{other}, newest {ago(share.newest_at)}").classes("el-soft el-small")
+        with ui.element("ul").classes("el-row").style("list-style: none; padding: 0; margin: 2px 0 0; gap: 4px 6px"):
             for kind, rows, doubtful in share.kinds:
-                with ui.element("tr"):
-                    text(kind, "td")
-                    text(f"{rows:,}", "td").classes("num")
-                    text(f"{doubtful:,} ?" if doubtful else "", "td").classes("num").props(
-                        f'title="{doubtful} in doubt"'
-                    )
+                with ui.element("li").classes("el-chip"):
+                    text(f"{kind} {rows:,}")
+                    if doubtful:
+                        text(f" · {doubtful:,} ?").props(f'title="{doubtful} in doubt"').style("color: var(--warn-ink)")
 
 
 def ago(moment: datetime) -> str:

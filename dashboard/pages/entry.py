@@ -12,6 +12,7 @@ from nicegui import ui
 
 from dashboard import charts
 from dashboard.address import link
+from dashboard.charts import figure
 from dashboard.colours import MARKS, standing
 from dashboard.figures import Figure
 from dashboard.layout import Page, View, card, facts, text
@@ -326,11 +327,6 @@ def show_runs(entry: Entry, runs: Sequence[Run]) -> None:
                     "warm-ups": str(last.warmups),
                 }
             )
-
-
-def figure(value: float) -> str:
-    """Return a number with four digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
 def _value(name: str, value: object) -> str:

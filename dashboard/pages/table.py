@@ -302,7 +302,7 @@ def gist(rows: list[Found], measure: str) -> str:
 
     def of(row: Found) -> str:
         value = row.in_unit(row.latency.p10_ns)
-        return f"{value:.3g} {charts.UNITS[measure]} at width {row.spec.width}, resolution {row.spec.resolution}"
+        return f"{charts.figure(value, 3)} {charts.UNITS[measure]} at width {row.spec.width}, resolution {row.spec.resolution}"
 
     return f"{len(rows):,} rows from {of(fastest)} to {of(slowest)}; {doubtful or 'none'} in doubt."
 

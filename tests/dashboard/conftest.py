@@ -169,9 +169,9 @@ def chromium() -> str:
     pytest.skip(f"no {missing} to look at pages with")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
-    """The driver."""
+    """The driver. It keeps an event loop running in this thread, so it is gone before another module has tests with their own."""
     chromium()
     from playwright.sync_api import expect, sync_playwright
 
@@ -180,7 +180,7 @@ def playwright() -> Iterator[Playwright]:
         yield driver
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(playwright: Playwright) -> Iterator[Browser]:
     """Chromium without a window."""
     opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
