@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgelut.errors import BackendMissing
 
-PACKAGES = ("api", "backends", "db", "profiler", "supernet")
+PACKAGES = ("api", "backends", "dashboard", "db", "emulator", "jobs", "profiler", "search", "supernet")
 
 
 def require_own_packages() -> None:

@@ -124,6 +124,8 @@ class NativeSession(Session):
 
     def _loaded(self, runner: Runner, answer: Answer) -> Loaded:
         facts = {**FACTS, "onnxruntime": str(runner.hello["onnxruntime"])}
+        if not self._device.local:  # the kernels beside its rows are the runner's own
+            facts["reference"] = str(runner.hello.get("reference", ""))
         return Loaded(
             self._unit,
             (PROVIDER,),
