@@ -13,6 +13,7 @@ COPY emulator emulator
 COPY jobs jobs
 COPY migrations migrations
 COPY profiler profiler
+COPY search search
 COPY supernet supernet
 RUN pip install --no-cache-dir ./client ".[dashboard]"
 RUN mkdir -p /home/edgelut/.local/share/edgelut && chown -R edgelut /home/edgelut

@@ -392,7 +392,8 @@ class _Watcher:
             def progress(self, progress: SweepProgress) -> None:
                 watcher._start()
                 note = f"round {progress.round}, {_duration(progress.seconds_left)} left"
-                watcher._bar.update(watcher._measure, completed=watcher._known + progress.done, note=note)
+                done = min(points, watcher._known + progress.done)  # of several devices, some count what was known
+                watcher._bar.update(watcher._measure, completed=done, note=note)
 
             def row(self, point: Point, entry: Entry, current: bool) -> None:
                 watcher._start()
