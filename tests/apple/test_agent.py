@@ -139,7 +139,7 @@ def test_a_job_for_each_unit_of_the_mac_becomes_a_row_that_says_where_it_ran(mac
     with bench.running():
         wait_until(lambda: bench.usable() == {"mac-1"}, 60)
         (info,) = [one.info for one in bench.jobs.fleet() if one.info.name == "mac-1"]
-        assert info.facts["soc"] == "Apple M2" and [one.name for one in info.runtimes] == ["coreml"]
+        assert info.facts["soc"] == "Apple M2" and "coreml" in [one.name for one in info.runtimes]
         assert set(info.runtimes[0].units) == set(UNITS)
         asked = [bench.jobs.submit(request("mac-1", unit)) for unit in UNITS]
         wait_until(lambda: all(map(bench.ended, asked)), 300)

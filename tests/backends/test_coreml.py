@@ -254,6 +254,7 @@ def test_the_digest_of_what_is_no_package_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_heap_is_thawed_again_but_a_heap_that_was_frozen_stays_so(tmp_path: Path) -> None:
+    gc.unfreeze()  # what tests before this one froze
     normal_package(tmp_path)
     assert gc.get_freeze_count() == 0
     gc.freeze()
