@@ -19,7 +19,8 @@ def binaries() -> list[str]:
 
 @pytest.fixture
 def attached_phone(adb_server: int) -> Iterator[Running]:
-    """A phone that adb sees; it is switched off afterwards."""
+    """The one phone that adb sees; it is switched off afterwards."""
+    client.run(["disconnect"], 10)  # what other tests of this process left behind
     with running(Phone(HostUserland())) as phone:
         connect(phone)
         yield phone

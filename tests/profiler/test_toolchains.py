@@ -23,6 +23,13 @@ from tests.fakes import ROOT
 HEAVY = ("torch", "onnxruntime", "coremltools")
 
 
+@pytest.fixture(autouse=True)
+def _now() -> None:
+    """What is installed is looked at anew: tests before these had folders of their own on the path."""
+    toolchains._installed.cache_clear()
+    toolchains._files.cache_clear()
+
+
 def test_what_a_runtime_said_is_what_it_says(tmp_path: Path) -> None:
     for name in ("null", "onnxruntime-cpu"):
         told = Toolchains(tmp_path).load_runtime(name)
