@@ -263,6 +263,7 @@ def test_a_token_that_may_only_look_can_only_look(page: Page, tmp_path: Path) ->
             assert secret not in page.content()
             page.get_by_role("button", name="Log out").click()
             page.wait_for_url("**/login**")
+        page.goto("about:blank")  # before its dashboard ends
 
 
 def secret_for(running: Stand, scope: str) -> str:
