@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from edgelut.blocks import KINDS
+from edgelut.coverage import COLUMNS
 from edgelut.types import Scalar, Target
 
 from .colours import standing
@@ -18,29 +19,6 @@ from .rest import Call, Calls
 
 PAGE = 20_000
 DEFAULTS = "defaults"  # the variant whose parameters all are
-NAMES = (
-    "id",
-    "block",
-    "width_in",
-    "width_out",
-    "resolution",
-    "batch",
-    "params",
-    "kind",
-    "clock",
-    "p10_ns",
-    "p50_ns",
-    "p90_ns",
-    "low_ns",
-    "high_ns",
-    "slope_ns",
-    "context_ns",
-    "cold_ns",
-    "runs",
-    "samples",
-    "doubts",
-    "measured_at",
-)
 
 
 class Spec(msgspec.Struct, frozen=True):
@@ -181,7 +159,7 @@ def _rows(target: Target, version: str, pages: Sequence[Columns]) -> Rows:
     rows: list[Found] = []
     for page in pages:
         place = {name: number for number, name in enumerate(page.names)}
-        columns = [page.columns[place[name]] for name in NAMES]
+        columns = [page.columns[place[name]] for name in COLUMNS]
         for values in zip(*columns, strict=True):
             id, kind, width_in, width_out, resolution, batch, params, entry_kind, clock, *figures, doubts, at = values
             p10, p50, p90, low, high, slope, context, cold, runs, samples = figures

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import msgspec
 
+from edgelut.answers import EntryHistory, EntryPage, NumberedEntry
 from edgelut.errors import LatencyNotFound
-from edgelut.types import BlockSpec, Entry, EntryKind, Latency, Params, Target
+from edgelut.types import Entry, Target
 
 from .moments import Moment, day_of
 from .rest import Call, Calls
@@ -28,28 +29,8 @@ class Side:
     moment: Moment
 
 
-class _Row(msgspec.Struct, frozen=True):
-    spec: BlockSpec
-    target: Target
-    latency: Latency
-    kind: EntryKind
-    provenance: Params
-
-    def entry(self) -> Entry:
-        return Entry(self.spec, self.target, self.latency, self.kind, self.provenance)
-
-
-class _Page(msgspec.Struct, frozen=True):
-    entries: list[_Row]
-    next_cursor: str | None = None
-
-
 class _Batch(msgspec.Struct, frozen=True):
     entries: list[Entry | None]
-
-
-class _History(msgspec.Struct, frozen=True):
-    entries: list[Entry]
 
 
 async def rows(calls: Calls, side: Side, name: str) -> list[Entry]:
@@ -77,20 +58,20 @@ async def days(calls: Calls, target: Target, current: Sequence[Entry]) -> list[s
     found = {day_of(str(entry.provenance.get("measured_at", ""))) for entry in current}
     for entry in current[:: max(1, len(current) // LOOKED_AT)][:LOOKED_AT]:
         body = {"spec": entry.spec, "target": target}
-        past = await calls.post(_History, "/history", body, fresh_s=60.0, note=False)
+        past = await calls.post(EntryHistory, "/history", body, fresh_s=60.0, note=False)
         found |= {day_of(str(one.provenance.get("measured_at", ""))) for one in past.entries}
     return sorted(found - {""})
 
 
 async def _current(calls: Calls, target: Target, name: str) -> list[Entry]:
-    found: list[_Row] = []
+    found: list[NumberedEntry] = []
     cursor: str | None = None
     call = Call.of("GET", "/latency", {**target.as_json(), "limit": PAGE})
     calls.note(Call(call.method, call.path, call.params, call.body, name))
     while True:
         try:
             page = await calls.get(
-                _Page, "/latency", fresh_s=FRESH_S, note=False, **target.as_json(), limit=PAGE, cursor=cursor
+                EntryPage, "/latency", fresh_s=FRESH_S, note=False, **target.as_json(), limit=PAGE, cursor=cursor
             )
         except LatencyNotFound:  # the service says so where a target has no rows
             break

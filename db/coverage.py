@@ -17,19 +17,7 @@ from .rows import TARGET, target_of
 from .schema import entries, is_current, specs, targets
 
 # As COLUMNS, where a column of the database is what is answered.
-FIGURES = (
-    "clock",
-    "p10_ns",
-    "p50_ns",
-    "p90_ns",
-    "low_ns",
-    "high_ns",
-    "slope_ns",
-    "context_ns",
-    "cold_ns",
-    "runs",
-    "samples",
-)
+FIGURES = COLUMNS[COLUMNS.index("clock") : COLUMNS.index("samples") + 1]
 
 
 class SqlCoverage(Database):

@@ -17,35 +17,15 @@ from dashboard.colours import MARKS, standing
 from dashboard.figures import Figure
 from dashboard.layout import Page, View, card, facts, text
 from dashboard.tables import Column, Grid
+from edgelut.answers import EntryHistory, NumberedEntry
 from edgelut.errors import InvalidSpec
 from edgelut.render import short
 from edgelut.sequences import label
-from edgelut.types import BlockSpec, Entry, EntryKind, Latency, Params, Run, Target
+from edgelut.types import Entry, Latency, Run
 
 TOGETHER = 6  # runs asked for at once
 MOST_RUNS = 120
 HISTORY_EVERY_S = 5.0
-
-
-class Row(msgspec.Struct, frozen=True):
-    """The answer of GET /entries/{id}."""
-
-    id: int
-    spec: BlockSpec
-    target: Target
-    latency: Latency
-    kind: EntryKind
-    provenance: Params
-
-    def entry(self) -> Entry:
-        """Return the row without its id."""
-        return Entry(self.spec, self.target, self.latency, self.kind, self.provenance)
-
-
-class History(msgspec.Struct, frozen=True):
-    """The answer of GET /entries/{id}/history."""
-
-    entries: list[Entry]
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -72,10 +52,10 @@ async def build(view: View) -> None:
     number = view.path_params["id"]
     if not (number.isascii() and number.isdigit()):
         raise InvalidSpec(f"an entry's id is a number, not {number!r}")
-    row = await view.calls.get(Row, f"/entries/{number}")
+    row = await view.calls.get(NumberedEntry, f"/entries/{number}")
     entry = row.entry()
     view.title(f"{label(entry.spec)} on {short(entry.target)}")
-    past = await view.calls.get(History, f"/entries/{number}/history")
+    past = await view.calls.get(EntryHistory, f"/entries/{number}/history")
     head(entry, past.entries)
     with ui.element("div").classes("el-two"):
         with card("How it came to be"):
@@ -89,10 +69,10 @@ async def build(view: View) -> None:
         waiting = text("Loading the runs…", "p").classes("el-soft")
     await raw(view, number, entry, runs_card, waiting)
 
-    async def changed(found: History) -> None:
+    async def changed(found: EntryHistory) -> None:
         shown.show(found.entries)
 
-    view.watch(History, f"/entries/{number}/history", changed, every_s=HISTORY_EVERY_S)
+    view.watch(EntryHistory, f"/entries/{number}/history", changed, every_s=HISTORY_EVERY_S)
 
 
 def head(entry: Entry, past: Sequence[Entry]) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from .answers import EntryHistory, EntryPage
 from .errors import InvalidSpec, LatencyNotFound, ServiceError
 from .placement import placed
 from .quality import NetworkLatency
@@ -68,7 +69,7 @@ class HttpTable(LatencyTable):
 
     def history(self, spec: BlockSpec, target: Target) -> list[Entry]:
         """Return every entry ever put for that spec and target, oldest first."""
-        return self._connection.call(_History, "POST", "/history", body={"spec": spec, "target": target}).entries
+        return self._connection.call(EntryHistory, "POST", "/history", body={"spec": spec, "target": target}).entries
 
     def entries(self) -> Iterator[Entry]:
         """Iterate over the current rows, a page a request."""
@@ -85,7 +86,7 @@ class HttpTable(LatencyTable):
 
     def search(self, query: Query) -> Page:
         """Return the rows that match; raise LatencyNotFound, which says what there is nearby, where none does."""
-        found = self._connection.call(_Answer, "GET", "/latency", params=_parameters(query))
+        found = self._connection.call(EntryPage, "GET", "/latency", params=_parameters(query))
         return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor, found.left_out)
 
     def network_latency(
@@ -153,29 +154,6 @@ class _Found(msgspec.Struct, frozen=True):
 
 class _Batch(msgspec.Struct, frozen=True):
     entries: list[_Found | None]
-
-
-class _Numbered(msgspec.Struct, frozen=True):
-    id: int
-    spec: BlockSpec
-    target: Target
-    latency: Latency
-    kind: EntryKind
-    provenance: Params
-
-    def entry(self) -> Entry:
-        """Return the row without its id."""
-        return Entry(self.spec, self.target, self.latency, self.kind, self.provenance)
-
-
-class _Answer(msgspec.Struct, frozen=True):
-    entries: list[_Numbered]
-    next_cursor: str | None = None
-    left_out: int = 0
-
-
-class _History(msgspec.Struct, frozen=True):
-    entries: list[Entry]
 
 
 class _Stored(msgspec.Struct, frozen=True):
