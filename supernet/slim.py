@@ -123,7 +123,7 @@ def _taylor(model: EfficientFormer, batches: Batches, loss: Callable[[Tensor, Te
             for stage, ndim, output in outputs:
                 assert output.grad is not None
                 effect = (output.detach() * output.grad).sum((2, 3) if ndim == 4 else 1)  # (B, C)
-                found[stage] += effect.pow(2).sum(0)
+                found[stage] += effect.pow(2).sum(0).cpu()
             seen += len(images)
     finally:
         for hook in hooks:
