@@ -333,3 +333,34 @@ marks = Table(
     Column("made_at", UtcTime, nullable=False),
     Column("last_entry", Id, nullable=False),
 )
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("key", Name, nullable=False, unique=True),  # the search's own id
+    Column("name", Text, nullable=False),
+    Column("state", Text, nullable=False),  # running, done, failed, interrupted
+    Column("target_id", Id, ForeignKey("targets.id"), nullable=False),
+    Column("target_ms", Double, nullable=False),
+    Column("about", Json, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    # What the events tell, kept so that a list reads none of them.
+    Column("events", Integer, nullable=False),
+    Column("stage", Text, nullable=False),
+    Column("share", Double),
+    Column("best_accuracy", Double),
+)
+
+search_events = Table(
+    "search_events",
+    metadata,
+    Column("id", Id, primary_key=True),
+    Column("search_id", Id, ForeignKey("searches.id"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("kind", Text, nullable=False),  # stage, epoch, round, network
+    Column("content", Json, nullable=False),
+    Column("at", UtcTime, nullable=False),
+    UniqueConstraint("search_id", "number"),
+)

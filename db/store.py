@@ -1,4 +1,4 @@
-"""The table, the raw runs, the jobs and the fleet in one database: what the service and a local profiler hold."""
+"""The table, the raw runs, the jobs, the fleet and the searches in one database: what the service and a local profiler hold."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from .fleet import SqlFleet
 from .jobs import SqlJobs
 from .marks import SqlMarks
 from .runs import SqlRuns
+from .searches import SqlSearches
 from .table import SqlTable
 from .tokens import SqlTokens
 
 
-class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks, SqlCoverage):
-    """A `LatencyTable`, a `RunStore`, and all of jobs. Safe for threads and processes; get one from `db.engine.open_store`."""
+class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks, SqlCoverage, SqlSearches):
+    """A `LatencyTable`, a `RunStore`, a `SearchLog`, and all of jobs. Safe for threads and processes; get one from
+    `db.engine.open_store`.
+    """

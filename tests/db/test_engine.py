@@ -122,7 +122,7 @@ def test_what_an_older_version_stored_is_kept_by_the_upgrade(empty_url: str) -> 
     sweep = old.start_sweep("plan", {}).id
     old.put_runs([make_run(sweep)])
     old.put_many([make_entry(1.0), make_entry(2.0)])
-    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0003"):
+    with pytest.raises(StorageError, match="is at revision 0001, this version needs 0004"):
         open_store(empty_url)
     old.close()
     with open_store(empty_url, migrate=True) as store:
@@ -380,6 +380,6 @@ def test_each_sqlite_connection_keeps_what_it_promises(filled: SqlStore) -> None
 
 
 def test_an_old_revision_is_upgraded_from_the_command_line_alone(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revisions, "head_revision", lambda: "0004")
-    with pytest.raises(StorageError, match="is at revision 0003, this version needs 0004: run `edgelut db upgrade`"):
+    monkeypatch.setattr(revisions, "head_revision", lambda: "0005")
+    with pytest.raises(StorageError, match="is at revision 0004, this version needs 0005: run `edgelut db upgrade`"):
         open_store(url)
