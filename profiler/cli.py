@@ -62,6 +62,10 @@ def profile(
     width_out: WidthOut = None,
     batch: Batch = None,
     param: Param = None,
+    specs_file: Annotated[
+        Path | None,
+        typer.Option("--specs", metavar="FILE", help="Blocks as a JSON list; '-' reads the standard input."),
+    ] = None,
     runtime: Annotated[list[str] | None, typer.Option(help="[default: the device's]; may be repeated.")] = None,
     device: Annotated[list[str] | None, typer.Option(help="Name or serial.  [default: host]; may be repeated.")] = None,
     format_: Annotated[list[str] | None, typer.Option("--format", help="[default: what the runtime reads]")] = None,
@@ -99,7 +103,9 @@ def profile(
     place = find_service(url, root, local=local, database=database)
     if place is not None and not place.said and _are_attached_here(device):
         place = None  # whoever runs on this data folder knows nothing of them
-    specs = _specs(preset, block, width, width_out, resolution, batch, param)
+    listed = [] if specs_file is None else _listed(specs_file)
+    named = preset or block or not listed
+    specs = [*listed, *(_specs(preset, block, width, width_out, resolution, batch, param) if named else ())]
     networks = [
         *(presets.whole(name) for name in preset or () if whole),
         *presets.random_networks(random_networks, seed),
@@ -249,6 +255,21 @@ def _specs(
         batches=parse_numbers(batch, "batch") or (1,),
         params=parse_params(param),
     ).specs(_kind)
+
+
+def _listed(path: Path) -> list[BlockSpec]:
+    """Return the specs of a file; raise InvalidSpec for one that cannot be read or holds none."""
+    from edgelut.errors import InvalidSpec
+    from edgelut.request import parse_specs
+
+    try:
+        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as error:
+        raise InvalidSpec(f"--specs {path}: {error.strerror or error}") from error
+    try:
+        return parse_specs(content, _kind)
+    except InvalidSpec as error:
+        raise InvalidSpec(f"--specs {path}: {error}") from error
 
 
 def _kind(name: str) -> BlockKind:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from edgelut import InvalidSpec, presets
+from edgelut import InvalidSpec, presets, wire
+from edgelut.blocks import MB4D, get_kind
 from edgelut.errors import BackendMissing, UnknownKind, Unsupported
-from edgelut.request import BlockRequest, parse_numbers
+from edgelut.request import BlockRequest, parse_numbers, parse_specs
+from edgelut.sequences import SEQUENCES, network_spec
 from profiler.request import TargetRequest, exports
 
 
@@ -111,3 +113,18 @@ def test_exports_are_every_combination_of_known_formats() -> None:
     assert len(exports(specs, ["onnx", "coreml"], ["fp32", "fp16"], {})) == 8
     with pytest.raises(BackendMissing, match="no exporter 'onx'; there are coreml"):
         exports(specs, ["onx"], ["fp32"], {})
+
+
+def test_a_list_of_specs_is_read_and_what_it_leaves_out_is_the_kind_s() -> None:
+    listed = [*presets.get("demo"), network_spec(presets.whole("efficientformer-l1"))]
+    assert parse_specs(wire.encode([*listed, listed[0]]), lambda name: SEQUENCES.get(name) or get_kind(name)) == listed
+    short = b'[{"kind": "mb4d", "width_in": 48, "width_out": 48, "resolution": 56}]'
+    assert parse_specs(short) == [MB4D.spec(48, 56)]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"kind": "MB4D"}]'])
+def test_a_list_of_specs_that_is_none_says_what_one_looks_like(text: str) -> None:
+    with pytest.raises(InvalidSpec, match=r'give a JSON list such as \[\{"kind": "MB4D"'):
+        parse_specs(text.encode())
+    with pytest.raises(InvalidSpec, match="holds no blocks"):
+        parse_specs(b"[]")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 
-from . import blocks, presets
+from . import blocks, presets, wire
 from .blocks import BlockKind
 from .errors import InvalidSpec
 from .types import BlockSpec, Scalar
@@ -47,6 +47,25 @@ class BlockRequest:
         outs: Sequence[int | None] = self.widths_out or (None,)
         for width, out, resolution, batch in product(self.widths, outs, self.resolutions, self.batches):
             yield kind.spec(width, resolution, width_out=out, batch=batch, params=self.params)
+
+
+def parse_specs(content: bytes, kind: Callable[[str], BlockKind] | None = None) -> list[BlockSpec]:
+    """Return the distinct specs of a JSON list; parameters that are not given are the kind's. Raises InvalidSpec or UnknownKind."""
+    try:
+        listed = wire.decode(list[BlockSpec], content)
+    except InvalidSpec as error:
+        example = '[{"kind": "MB4D", "width_in": 48, "width_out": 48, "resolution": 56}]'
+        raise InvalidSpec(f"{error}; give a JSON list such as {example}") from error
+    if not listed:
+        raise InvalidSpec("the list holds no blocks")
+    found: dict[BlockSpec, None] = {}
+    for spec in listed:
+        own = (kind or blocks.get_kind)(spec.kind)
+        width = spec.width_in if own.width_in is None else spec.width_out
+        out = spec.width_out if own.width_in is None else None
+        built = own.spec(width, spec.resolution, width_out=out, batch=spec.batch, params=spec.params)
+        found[built] = None
+    return list(found)
 
 
 def parse_numbers(texts: Iterable[str] | None, what: str) -> list[int]:
