@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +24,9 @@ from supernet.supernet import Supernet
 from .data import Data, Split, batches
 
 CHECKPOINT, METRICS = "checkpoint.pt", "metrics.jsonl"
+CPU = Path("/proc/cpuinfo")
 Loss = Callable[[nn.Module], Tensor]
+Precision: TypeAlias = Literal["auto", "fp32"]
 
 
 class CheckpointUnlike(EdgelutError, ValueError):
@@ -49,6 +51,7 @@ class TrainSettings:
     tau: float = 1.0
     tau_end: float = 1.0
     clip: float = 5.0  # of the gradient's norm; 0 is none
+    precision: Precision = "auto"  # bf16 mixed with fp32 wherever the hardware computes it, or fp32 alone
     augment: bool = True
     seed: int = 0
     checkpoint_s: float = 60.0  # between two checkpoints; a kill loses what came since
@@ -103,18 +106,26 @@ def train(
     at, once, at the end. `fabric` is a launched lightning_fabric.Fabric; without one, one process on the CPU or the first
     GPU. Raises CheckpointUnlike where the folder is of another training.
     """
-    fabric = fabric or one_process()
+    fabric = fabric or one_process(settings.precision)
     return _Training(model, data, settings, folder, watch, extra_loss, fabric).run(test)
 
 
-def one_process() -> Any:
-    """Return a Fabric for this process alone: on a GPU with mixed precision where there is one, else on the CPU."""
+def one_process(precision: Precision = "auto") -> Any:
+    """Return a Fabric for this process alone: on the first GPU where there is one, else on the CPU."""
     from lightning_fabric import Fabric
 
+    where = "cuda" if torch.cuda.is_available() else "cpu"
+    return Fabric(accelerator=where, devices=1, precision=mixed(precision))  # type: ignore[arg-type]
+
+
+def mixed(precision: Precision) -> str:
+    """Return Fabric's word for a precision: what this machine's GPU, or without one its CPU, computes in hardware."""
+    if precision == "fp32":
+        return "32-true"
     if torch.cuda.is_available():
-        precision = "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
-        return Fabric(accelerator="cuda", devices=1, precision=precision)  # type: ignore[arg-type]
-    return Fabric(accelerator="cpu", devices=1)
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    flags = CPU.read_text() if CPU.exists() else ""
+    return "bf16-mixed" if "avx512_bf16" in flags or "amx_bf16" in flags else "32-true"
 
 
 class _Training:
@@ -133,6 +144,7 @@ class _Training:
         self._per_epoch = max(1, len(data.train) // (settings.batch * fabric.world_size)) if len(data.train) else 0
         self._steps = self._per_epoch * settings.epochs
         self._done = _Progress()
+        model.to(memory_format=torch.channels_last)  # convolutions of 1x1 are products of matrices as the values lie
         own = optimizers(model, settings)
         self._model, *self._optimizers = fabric.setup(model, *own)
 
@@ -172,7 +184,8 @@ class _Training:
         )
         for index, batch in enumerate(found):
             if start + index < self._per_epoch:
-                yield fabric.to_device(batch)
+                images, labels = fabric.to_device(batch)
+                yield images.contiguous(memory_format=torch.channels_last), labels
 
     def _step(self, images: Tensor, labels: Tensor) -> None:
         settings = self._settings
@@ -235,7 +248,9 @@ class _Training:
 
     def _identity(self) -> dict[str, Any]:
         what = {
-            key: value for key, value in asdict(self._settings).items() if key not in ("checkpoint_s", "evaluate_every")
+            key: value
+            for key, value in asdict(self._settings).items()
+            if key not in ("checkpoint_s", "evaluate_every", "precision")
         }
         shapes = {name: list(value.shape) for name, value in self._raw.state_dict().items()}
         return {**what, "data": self._data.name, "images": len(self._data.train), "shapes": shapes}
@@ -316,7 +331,7 @@ def accuracy(
     model.eval()
     right = seen = 0
     for images, labels in batches(split, batch):
-        logits = model(images.to(device))
+        logits = model(images.to(device, memory_format=torch.channels_last))
         right += int((logits.argmax(1).cpu() == labels).sum())
         seen += len(labels)
         if most is not None and seen >= most:
@@ -340,7 +355,7 @@ def recalibrate(
     for number, (images, _) in enumerate(batches(split, batch, seed=seed)):
         if number >= count:
             break
-        model(images.to(device))
+        model(images.to(device, memory_format=torch.channels_last))
     for one, momentum in zip(norms, before, strict=True):
         one.momentum = momentum
     model.train(was)
