@@ -144,7 +144,8 @@ class _Training:
         self._per_epoch = max(1, len(data.train) // (settings.batch * fabric.world_size)) if len(data.train) else 0
         self._steps = self._per_epoch * settings.epochs
         self._done = _Progress()
-        model.to(memory_format=torch.channels_last)  # convolutions of 1x1 are products of matrices as the values lie
+        # Convolutions of 1x1 are products of matrices as the values lie then.
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         own = optimizers(model, settings)
         self._model, *self._optimizers = fabric.setup(model, *own)
 
