@@ -27,6 +27,7 @@ from .routes import (
     marks,
     networks,
     runs,
+    searches,
     service,
     tokens,
 )
@@ -35,7 +36,21 @@ from .routes import (
 )
 from .settings import Settings
 
-NOUNS = (latency, networks, entries, runs, catalogue, check, job_routes, agents, batches, marks, tokens, service)
+NOUNS = (
+    latency,
+    networks,
+    entries,
+    runs,
+    catalogue,
+    check,
+    job_routes,
+    agents,
+    batches,
+    marks,
+    searches,
+    tokens,
+    service,
+)
 
 
 def create_app(store: SqlStore, settings: Settings | None = None, jobs: Jobs | None = None) -> FastAPI:

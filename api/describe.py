@@ -19,9 +19,10 @@ from edgelut.jobs import Claim, Job, Mark, NewToken, Pulse, Standing, TokenInfo,
 from edgelut.notation import format_blocks
 from edgelut.quality import NetworkLatency, PartLatency, Quality
 from edgelut.query import BlockListing, Row
+from edgelut.searches import SearchRun
 from edgelut.types import Entry, Latency, Params, Run, Target
 
-from . import bodies, job_bodies
+from . import bodies, job_bodies, search_bodies
 from .auth import OPEN, declared
 from .problems import MEDIA_TYPE, STATUS, TYPE
 
@@ -72,6 +73,12 @@ TYPES = (
     NewToken,
     TokenInfo,
     job_bodies.TokensOut,
+    search_bodies.SearchIn,
+    search_bodies.SearchEventsIn,
+    search_bodies.SearchEndIn,
+    search_bodies.SearchesOut,
+    search_bodies.SearchEventsOut,
+    SearchRun,
 )
 
 
@@ -197,6 +204,7 @@ DETAILS = {
     "no-such-batch": "there is no batch b41c",
     "no-baseline": "no job 'nightly' with branch=main has ended before; run one without a baseline first",
     "no-such-mark": "there is no mark 'v1'; GET /marks lists them",
+    "no-such-search": "no search '7f3a'; the newest are 6b0f2c (small)",
     "no-such-token": "there is no token 'ci'; GET /tokens lists them",
     "conflict": "the idempotency key was used with another request before; give this one another key",
     "protocol": "the agent speaks protocol 1 and the service 2; upgrade the agent: pip install -U edgelut-service",

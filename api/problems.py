@@ -33,6 +33,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "no-such-batch": (404, "There is no such batch"),
     "no-baseline": (404, "There is nothing to compare with"),
     "no-such-mark": (404, "There is no such mark"),
+    "no-such-search": (404, "There is no such search"),
     "no-such-token": (404, "There is no such token"),
     "no-such-path": (404, "There is no such path"),
     "method": (405, "This path does not take that method"),

@@ -31,6 +31,7 @@ LINKS = {
     "fleet": "/fleet",
     "agents": "/agents",
     "marks": "/marks",
+    "searches": "/searches",
     "tokens": "/tokens",
     "caller": "/caller",
     "health": "/healthz",

@@ -20,13 +20,15 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from api import job_examples as examples
-from api import openapi
+from api import openapi, search_bodies
 from api.app import create_app
 from api.problems import STATUS, TYPE
 from api.settings import Settings
 from db.store import SqlStore
 from edgelut import wire
 from edgelut.jobs import Agent, Announcement, Claim, FleetDevice, Job, JobPoint, Mark, NewToken, Standing, Welcome
+from edgelut.searches import SearchRun
+from edgelut.testing_searches import make_event, make_search
 from jobs.service import Jobs
 from tests.api.support import entry, new_store, run, tiny_agent
 from tests.jobs.support import request_for
@@ -68,13 +70,14 @@ class There:
     lease: str
     session: str
     name: str
+    search_id: str
 
     def put_into(self, case: Any) -> None:
         """Make a request one about what there is."""
         for name in case.path_parameters:
             if hasattr(self, name):
                 case.path_parameters[name] = getattr(self, name)
-        if case.path.endswith("/events"):
+        if case.path.startswith("/jobs") and case.path.endswith("/events"):
             case.path_parameters["job_id"] = self.ended_job_id  # another's stream would not end
         if isinstance(case.body, dict):
             case.body |= {name: getattr(self, name) for name in ("lease", "session") if name in case.body}
@@ -114,7 +117,10 @@ def _there(store: SqlStore) -> There:
     agent.fail(claim, claim.points[1:2])
     store.put_mark(agent.name)
     store.create_token(agent.name, ["agent"])
-    return There(job.id, ended.id, claim.batch, claim.lease, agent.session, agent.name)
+    search = make_search(f"of.{device}")
+    store.put_search(search)
+    store.add_search_events(search.id, [make_event(0)])
+    return There(job.id, ended.id, claim.batch, claim.lease, agent.session, agent.name, search.id)
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
@@ -141,7 +147,7 @@ def test_the_committed_copy_is_current() -> None:
 def test_every_endpoint_has_a_summary_examples_and_its_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == len(ENDPOINTS) == 46
+    assert len(operations) == len(ENDPOINTS) == 52
     for operation in operations:
         name = operation["operationId"]
         assert operation["summary"] and operation["description"], name
@@ -166,6 +172,7 @@ def test_every_example_is_what_would_be_answered(client: httpx.Client) -> None:
             if "requestBody" in operation and path != "/tokens":  # what comes after that would need one
                 example = operation["requestBody"]["content"]["application/json"]["example"]
                 asked = path.replace("{name}", announcement["name"]).replace("{batch_id}", "none")
+                asked = asked.replace("{search_id}", search_bodies.SEARCH.id)
                 response = client.request(method, asked, json=example, timeout=20)
                 if "{batch_id}" in path:
                     assert response.json()["type"] == f"{TYPE}no-such-batch", (path, response.text)
@@ -175,12 +182,16 @@ def test_every_example_is_what_would_be_answered(client: httpx.Client) -> None:
                 sent += 1
     example = document["paths"]["/tokens"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/tokens", json=example).status_code == 201
-    assert sent == 14
+    assert sent == 17
 
 
 def test_every_example_answer_is_one_of_its_type() -> None:
     for value, type_ in EXAMPLES.items():
         assert wire.load(type_, wire.dump(value)) == value
+
+
+def test_the_example_of_a_search_is_one() -> None:
+    assert wire.load(SearchRun, wire.dump(search_bodies.SEARCH)) == search_bodies.SEARCH
 
 
 def test_every_operation_declares_the_scope_that_it_needs() -> None:

@@ -17,6 +17,7 @@ from .placement import placed
 from .quality import NetworkLatency
 from .query import Page, Query, Row
 from .rest import Connection
+from .search_client import HttpSearches
 from .table import LatencyTable
 from .types import BlockSpec, Entry, EntryKind, Latency, NetworkSpec, Params, Target
 
@@ -25,8 +26,8 @@ PUT_LIMIT = 10_000  # entries a request; a put is all or none, so it is never sp
 PAGE = 1_000
 
 
-class HttpTable(LatencyTable):
-    """A table behind a service.
+class HttpTable(LatencyTable, HttpSearches):
+    """A table behind a service, and the place where searches on it are written down (`edgelut.searches.SearchLog`).
 
     Every call is bounded in time and may safely be sent twice, so each is tried again on a lost connection and on a
     busy service. A refusal is raised as LatencyNotFound, InvalidSpec or ServiceError with the service's own words. The

@@ -148,6 +148,7 @@ _RAISED: Mapping[str, type[EdgelutError]] = {
     "no-such-job": LatencyNotFound,
     "no-such-batch": LatencyNotFound,
     "no-such-mark": LatencyNotFound,
+    "no-such-search": LatencyNotFound,
     "no-such-token": LatencyNotFound,
     "no-baseline": LatencyNotFound,
     "unknown-name": LatencyNotFound,

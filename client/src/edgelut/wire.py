@@ -34,7 +34,7 @@ def decode(type_: type[T], data: bytes | str) -> T:
     """Return JSON bytes as a value of that type; raise InvalidSpec, which says where they are wrong."""
     try:
         return msgspec.json.decode(data, type=type_, dec_hook=_decode)
-    except (msgspec.DecodeError, UnicodeDecodeError, TypeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise InvalidSpec(f"not a {type_.__name__}: {error}") from error
 
 
