@@ -16,6 +16,7 @@ from .parts import Parts, find_parts
 from .userland import Userland
 
 COUNTS = "/data/misc/counts"
+TELLING = ("uname", "arch")  # the small commands that tell which processor they run on
 # glibc keeps so many small free blocks at hand in each of its lists. With its 7 a call now and then has to look for one, by
 # another way each time: counts of a small MB3D varied by 2e-4; with 1000 they are the same to the instruction, or to 2e-5.
 STEADY_MALLOC = "glibc.malloc.tcache_count=1000"
@@ -36,7 +37,7 @@ CPU revision\t: 1
 
 
 class Arm64Userland(Userland):
-    """Busybox and mksh of arm64 in a root folder of their own; each program of the phone runs under qemu with the counter."""
+    """Busybox and mksh in a root folder of their own; each arm64 program runs under qemu with the counter."""
 
     name = "arm64"
     abi = "arm64-v8a"
@@ -63,9 +64,12 @@ class Arm64Userland(Userland):
     def _fill(self, parts: Parts) -> None:
         """Put the programs and the processor's description into the root folder."""
         places = self.root / "system/bin"
-        for source, name in ((parts.busybox, "busybox"), (parts.mksh, "mksh")):
+        for name in TELLING:  # a home that was given may have others
+            (places / name).unlink(missing_ok=True)
+        for source, name in ((parts.busybox, "busybox"), (parts.mksh, "mksh"), (parts.foreign, TELLING[0])):
             shutil.copyfile(source, places / name)
             (places / name).chmod(0o755)
+        (places / TELLING[1]).symlink_to(TELLING[0])
         for name, target in (("sh", "mksh"), *((applet, "busybox") for applet in parts.applets)):
             link = places / name
             if not link.is_symlink() and not link.exists():

@@ -99,7 +99,7 @@ def counts(phone: Running, command: str) -> list[int]:
 
 
 def test_it_looks_like_a_phone(phone: Running) -> None:
-    assert said(phone, "uname -m").strip() == "aarch64"
+    assert said(phone, "uname -s -m; arch").split() == ["Linux", "aarch64", "aarch64"]
     assert said(phone, "getprop ro.product.cpu.abi").strip() == "arm64-v8a"
     assert said(phone, "getprop ro.serialno").strip() == phone.serial
     assert "0xd0b" in said(phone, "cat /proc/cpuinfo")
@@ -110,6 +110,12 @@ def test_it_looks_like_a_phone(phone: Running) -> None:
     assert "inaccessible or not found" in said(phone, "no-such-command; true")
     assert "schedutil" in said(phone, "cat /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
     assert said(phone, "getprop no.such.property; dumpsys nothing") == "\nCan't find service: nothing\n"
+
+
+def test_only_what_tells_the_processor_or_is_pushed_is_arm64(phone: Running, loop: str) -> None:
+    places = ("/system/bin/sh", "/system/bin/cat", "/system/bin/uname", loop)
+    machines = [phone.userland.place(place).read_bytes()[18] for place in places]
+    assert machines == [*[{"x86_64": 62}.get(platform.machine(), 183)] * 2, 183, 183]
 
 
 def test_it_sees_and_changes_nothing_of_this_machine(phone: Running) -> None:
