@@ -120,7 +120,7 @@ def lacking(missing: Sequence[BlockSpec], target: Target, of: int) -> Incomplete
     blocks = " and ".join(sorted(kinds & {MB4D.name, MB3D.name}) or sorted(kinds))
     return IncompleteNetwork(
         f"the search needs {of} rows on {target}, and the table lacks {len(missing)} of them ({blocks}): {shown}; "
-        f"'{commands[0]}' measures the first of them",
+        f"'{commands[0]}' measures the first of them, 'edgelut search slim --measure-missing' all",
         missing,
         commands,
     )

@@ -6,6 +6,7 @@ One process by default; several processes and GPUs through Lightning Fabric, whi
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -87,6 +88,9 @@ class Step:
     loss: float
     accuracy: float | None
     seconds_left: float
+    seconds: float = 0.0
+    lr: float = 0.0
+    tau: float | None = None  # of a supernet
 
 
 def train(
@@ -114,6 +118,7 @@ def one_process(precision: Precision = "auto") -> Any:
     """Return a Fabric for this process alone: on the first GPU where there is one, else on the CPU."""
     from lightning_fabric import Fabric
 
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
     where = "cuda" if torch.cuda.is_available() else "cpu"
     return Fabric(accelerator=where, devices=1, precision=mixed(precision))  # type: ignore[arg-type]
 
@@ -232,14 +237,14 @@ class _Training:
         done.losses = []
         seconds = done.seconds + time.monotonic() - started
         line = {"step": done.step, "epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)}
-        line["lr"] = self._optimizers[0].param_groups[0]["lr"]
-        if isinstance(self._raw, Supernet):
-            line["tau"] = self._raw.tau
+        lr: float = self._optimizers[0].param_groups[0]["lr"]
+        tau = self._raw.tau if isinstance(self._raw, Supernet) else None
+        line |= {"lr": lr} if tau is None else {"lr": lr, "tau": tau}
         if self._fabric.is_global_zero:
             with (self._folder / METRICS).open("a") as file:
                 file.write(json.dumps(line) + "\n")
         left = seconds / done.step * (self._steps - done.step)
-        self._watch(Step(done.step, self._steps, epoch + 1, loss, accuracy, left))
+        self._watch(Step(done.step, self._steps, epoch + 1, loss, accuracy, left, seconds, lr, tau))
         return accuracy
 
     def _accuracy(self, split: Split) -> float:
