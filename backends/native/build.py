@@ -26,7 +26,7 @@ from edgelut.errors import BackendMissing, StorageError, Unsupported
 
 from . import toolchain
 
-VERSION = 1  # of the runner: raise it where its figures may change; a condition of every run
+VERSION = 2  # of the runner: raise it where its figures may change; a condition of every run
 PROGRAM = "edgelut-runner"
 MANIFEST = "manifest.json"
 VARIABLE = "EDGELUT_RUNNER_DIR"
