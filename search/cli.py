@@ -118,7 +118,7 @@ def presets_command(as_json: Json = False) -> None:
         sys.stdout.write(wire.encode([asdict(one) for one in PRESETS.values()]).decode() + "\n")
         return
     table = Table(
-        "preset", "images", "px", "widths up to", "depths up to", "epochs", box=box.SIMPLE_HEAD, pad_edge=False
+        "preset", "images", "px", "widths", "depths", "epochs", box=box.SIMPLE, pad_edge=False, padding=(0, 1)
     )
     for one in PRESETS.values():
         widths, depths = ("-".join(map(str, values)) for values in (one.config.widths, one.config.depths))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -95,7 +96,7 @@ class Outcome:
     networks: tuple[Mapping[str, Any], ...]
     lookups: int
     lookup_share: float | None
-    seconds: float
+    seconds: Mapping[str, float]  # of each part, as far as it was done now
 
 
 class Search:
@@ -110,15 +111,16 @@ class Search:
     ) -> None:
         self._plan, self._source, self._folder, self._watcher, self._measure = plan, source, folder, watcher, measure
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._seconds: dict[str, float] = {}
 
     def run(self, measure_found: Measure | None = None) -> Outcome:
         """Search; raise IncompleteNetwork where the table lacks rows, TargetOutOfReach, SearchUnlike, DataMissing."""
-        began = time.monotonic()
         self._keep_plan()
         plan, preset = self._plan, self._plan.preset
         data = load(preset.data, preset.config.resolution, limit=preset.limit)
         preset = replace(preset, config=replace(preset.config, classes=data.classes))
-        latency = self._latency(preset)
+        with self._timed("table"):
+            latency = self._latency(preset)
         torch.manual_seed(plan.seed)
         supernet = Supernet(preset.config, noise=preset.noise)
         full_ms = latency.latency_ms(supernet.full().config(supernet.config))
@@ -128,17 +130,21 @@ class Search:
                 f"the whole space meets {target_ms:g} ms: its largest network takes {full_ms:.4g} ms on {plan.target}"
             )
         self._watcher.begun(full_ms, target_ms)
-        self._train_supernet(supernet, data, preset, latency, full_ms)
+        with self._timed("supernet"):
+            self._train_supernet(supernet, data, preset, latency, full_ms)
         supernet.eval()
         evaluate = inherited_accuracy(
             data, images=preset.images, calibration=preset.calibration, batch=preset.batch, device=self._device
         )
-        rounds, share = self._slim(supernet, data, latency, target_ms, evaluate, preset)
+        with self._timed("slimming"):
+            rounds, share = self._slim(supernet, data, latency, target_ms, evaluate, preset)
         candidates = {"slimmed": Candidate(rounds[-1].state, rounds[-1].latency_ms, rounds[-1].accuracy)}
         if plan.compare:
-            candidates |= self._others(supernet, data, latency, target_ms, evaluate, rounds, preset)
+            with self._timed("others"):
+                candidates |= self._others(supernet, data, latency, target_ms, evaluate, rounds, preset)
         configs = {name: one.state.config(supernet.config) for name, one in candidates.items()}
-        compositions = self._compositions(configs, measure_found)
+        with self._timed("wholes"):
+            compositions = self._compositions(configs, measure_found)
         networks = self._train_found(candidates, configs, compositions, data, preset)
         found = Outcome(
             target_ms,
@@ -147,7 +153,7 @@ class Search:
             tuple(networks),
             latency.lookups,
             share,
-            time.monotonic() - began,
+            dict(self._seconds),
         )
         _write(self._folder / RESULT, outcome_json(found))
         return found
@@ -289,12 +295,19 @@ class Search:
                 model = EfficientFormer(network(config))
                 settings = replace(preset.network, seed=seed)
                 folder = self._folder / "networks" / f"{name}-{seed}"
-                trained = train(model, data, settings, folder, test=True, watch=self._stepper(label))
+                with self._timed(label):
+                    trained = train(model, data, settings, folder, test=True, watch=self._stepper(label))
                 parameters = sum(value.numel() for value in model.parameters())
                 content = network_content(name, seed, config, candidates[name], compositions[name], trained, parameters)
                 networks.append(content)
                 self._watcher.network(content)
         return networks
+
+    @contextmanager
+    def _timed(self, part: str) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._seconds[part] = time.monotonic() - began
 
     def _stepper(self, label: str) -> Callable[[Step], None]:
         return lambda step: self._watcher.step(label, step)
@@ -337,7 +350,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "networks": [dict(one) for one in found.networks],
         "lookups": found.lookups,
         "lookup_share": found.lookup_share,
-        "seconds": found.seconds,
+        "seconds": dict(found.seconds),
     }
 
 
