@@ -12,18 +12,16 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import TypeAlias
 
-from torch import Tensor
+from torch import Tensor, nn
 
-from edgelut.efficientformer import Config
 from supernet.slim import extract, narrower
 from supernet.supernet import STAGES, State, Supernet
 
 from .latency import LatencyModel
 from .slimming import Evaluate, TargetOutOfReach, path_importance
 
-BAND = 0.9  # random search first looks at networks between this share of the target and the target
-DRAWS = 20_000  # networks that random search draws at most
-TRIALS = 20  # networks that evolution proposes at most, for each that it may evaluate
+BAND = 0.9  # of the target: networks that are faster still are looked at last
+PROPOSALS = 40  # for each look that a search has
 POPULATION = (10, 20)
 
 Four: TypeAlias = tuple[int, int, int, int]
@@ -83,32 +81,17 @@ def random_search(
     """Return the most accurate of `budget` distinct networks that were drawn by the seed and meet the target.
 
     Depth and width of each stage and the number of MB3D are drawn evenly; `channels` is the importance of each stage's channels
-    in the full network, four of (channels,). Networks within 10 % of the target are taken as they come; where 20,000 draws give
-    fewer than `budget` of them, the slowest of the faster ones follow. Raises TargetOutOfReach where none met the target.
+    in the full network, four of (channels,). Networks within 10 % of the target are looked at as they come; where 40 draws a
+    look give too few of them, the slowest of the faster ones follow. Raises TargetOutOfReach where none met the target.
     """
     networks = _Networks(supernet, latency, channels)
+    looks = _Looks(networks, target_ms, evaluate, budget, watch)
     draw = random.Random(seed)
-    near: list[_Genes] = []
-    faster: list[_Genes] = []
-    seen: set[_Genes] = set()
-    for _ in range(DRAWS):
-        genes = networks.draw(draw)
-        if genes in seen:
-            continue
-        seen.add(genes)
-        ms = networks.ms(genes)
-        if ms <= target_ms:
-            (near if ms > BAND * target_ms else faster).append(genes)
-        if len(near) == budget:
+    for _ in range(PROPOSALS * budget):
+        if looks.left == 0:
             break
-    if not near and not faster:
-        raise networks.out_of_reach(target_ms, seen)
-    faster.sort(key=networks.ms, reverse=True)
-    found = []
-    for genes in (near + faster)[:budget]:
-        found.append(networks.look(genes, evaluate))
-        watch(found[-1])
-    return _best(found)
+        looks.offer(networks.drawn(draw))
+    return looks.best()
 
 
 def evolutionary(
@@ -124,47 +107,83 @@ def evolutionary(
 ) -> Candidate:
     """Return the most accurate of up to `budget` networks that NSGA-II (Deb et al. 2002) proposes under the target.
 
-    The target is a constraint: a network that misses it is not evaluated and ranks by how much it misses, and one that was
-    evaluated before is not again; neither uses up budget, and at most 20 proposals a look are made. `channels` as in
-    `random_search`. Raises TargetOutOfReach where no proposal met the target.
+    To be within 10 % under the target is a constraint: a network that is not ranks by how far it is off, and neither it nor one
+    that was looked at before uses up budget. Where 40 proposals a look give too few, the slowest of the faster ones follow.
+    `channels` as in `random_search`. Raises TargetOutOfReach where no proposal met the target.
     """
     import optuna
 
     networks = _Networks(supernet, latency, channels)
-    population = min(max(budget // 6, POPULATION[0]), POPULATION[1])
+    looks = _Looks(networks, target_ms, evaluate, budget, watch)
+    population = min(max(budget // 3, POPULATION[0]), POPULATION[1])
     sampler = optuna.samplers.NSGAIISampler(population_size=population, seed=seed)
     said = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     optuna.logging.set_verbosity(said)
-    found: dict[_Genes, Candidate] = {}
-    seen: set[_Genes] = set()
-    for _ in range(TRIALS * max(budget, population)):
-        if len(found) >= budget:
+    for _ in range(PROPOSALS * budget):
+        if looks.left == 0:
             break
         trial = study.ask()
         genes = networks.suggested(trial.suggest_int)
-        seen.add(genes)
-        over = networks.ms(genes) - target_ms
-        trial.set_constraint("over_ms", over)
-        if over <= 0 and genes not in found:
-            found[genes] = networks.look(genes, evaluate)
-            watch(found[genes])
-        study.tell(trial, found[genes].accuracy if genes in found else 0.0)
-    if not found:
-        raise networks.out_of_reach(target_ms, seen)
-    return _best(list(found.values()))
+        looks.offer(genes)
+        trial.set_constraint("off_ms", looks.off_ms(genes))
+        study.tell(trial, looks.accuracy(genes))
+    return looks.best()
 
 
-def _best(candidates: Sequence[Candidate]) -> Candidate:
-    """Return the most accurate candidate, the first of equals; one that nobody looked at comes last."""
-    return max(candidates, key=lambda one: -1.0 if one.accuracy is None else one.accuracy)
+class _Looks:
+    """The networks that a search proposed, and those of them that it looked at: `budget` at most."""
+
+    def __init__(self, networks: _Networks, target_ms: float, evaluate: Evaluate, budget: int, watch: Watch) -> None:
+        self._networks, self._target_ms, self._budget = networks, target_ms, budget
+        self._evaluate, self._watch = evaluate, watch
+        self._ms: dict[_Genes, float] = {}
+        self._found: dict[_Genes, Candidate] = {}
+
+    @property
+    def left(self) -> int:
+        """How many networks may still be looked at."""
+        return self._budget - len(self._found)
+
+    def offer(self, genes: _Genes) -> None:
+        """Take a proposal: it is looked at if it is new and near the target."""
+        if genes not in self._ms:
+            self._ms[genes] = self._networks.ms(genes)
+            if self.off_ms(genes) <= 0:
+                self._look(genes)
+
+    def off_ms(self, genes: _Genes) -> float:
+        """Return by how much a proposal is slower than the target or faster than the band under it; 0 or less within."""
+        return max(self._ms[genes] - self._target_ms, BAND * self._target_ms - self._ms[genes])
+
+    def accuracy(self, genes: _Genes) -> float:
+        """Return a proposal's accuracy, 0 where nobody looked."""
+        return self._found[genes].accuracy or 0.0 if genes in self._found else 0.0
+
+    def best(self) -> Candidate:
+        """Use what is left of the budget and return the most accurate network, the first of equals."""
+        faster = [genes for genes, ms in self._ms.items() if ms <= self._target_ms and genes not in self._found]
+        for genes in sorted(faster, key=self._ms.__getitem__, reverse=True)[: self.left]:
+            self._look(genes)
+        if not self._found:
+            raise TargetOutOfReach(
+                f"none of {len(self._ms)} networks that were tried is as fast as {self._target_ms:g} ms on "
+                f"{self._networks.target}: the fastest takes {min(self._ms.values()):.4g} ms"
+            )
+        return max(self._found.values(), key=lambda one: one.accuracy or 0.0)
+
+    def _look(self, genes: _Genes) -> None:
+        model, state = self._networks.extracted(genes)
+        self._found[genes] = Candidate(state, self._ms[genes], self._evaluate(model))
+        self._watch(self._found[genes])
 
 
 class _Networks:
     """The networks of a space by depths, widths and number of MB3D: the most important positions and channels are kept."""
 
     def __init__(self, supernet: Supernet, latency: LatencyModel, channels: Sequence[Tensor]) -> None:
+        self.target = latency.target
         self._supernet, self._latency, self._channels = supernet, latency, channels
         self._most: Four = supernet.config.depths
         self._widths = [latency.space.widths(stage) for stage in range(STAGES)]
@@ -173,7 +192,7 @@ class _Networks:
             worth = [path_importance(path, "published") for path in supernet.paths(stage)]
             self._order.append(sorted(range(len(worth)), key=lambda index: (-worth[index], index)))
 
-    def draw(self, source: random.Random) -> _Genes:
+    def drawn(self, source: random.Random) -> _Genes:
         """Return a network of the space drawn evenly, gene by gene."""
         depths = _four([source.randint(1, most) for most in self._most])
         widths = _four([source.choice(widths) for widths in self._widths])
@@ -198,25 +217,18 @@ class _Networks:
 
     def ms(self, genes: _Genes) -> float:
         """Return the sum of a network's rows, in ms."""
-        return self._latency.latency_ms(_config(self._supernet, genes))
+        config = replace(self._supernet.config, widths=genes.widths, depths=genes.depths, mb3d=genes.mb3d)
+        return self._latency.latency_ms(config)
 
-    def look(self, genes: _Genes, evaluate: Evaluate) -> Candidate:
-        """Return a network with its accuracy with inherited weights."""
+    def extracted(self, genes: _Genes) -> tuple[nn.Module, State]:
+        """Return a network with the weights that it inherits, and its state."""
         full = self._supernet.full()
         kept = [tuple(sorted(order[:depth])) for order, depth in zip(self._order, genes.depths, strict=True)]
         state = State(tuple(kept), full.channels, genes.mb3d)  # type: ignore[arg-type]
         for stage, width in enumerate(genes.widths):
             if width < len(full.channels[stage]):
                 state = narrower(state, stage, width, self._channels[stage])
-        return Candidate(state, self.ms(genes), evaluate(extract(self._supernet, state)))
-
-    def out_of_reach(self, target_ms: float, seen: set[_Genes]) -> TargetOutOfReach:
-        """Return the error of a search none of whose networks met the target."""
-        fastest = min(map(self.ms, seen))
-        return TargetOutOfReach(
-            f"none of {len(seen)} networks that were tried is as fast as {target_ms:g} ms on {self._latency.target}: the "
-            f"fastest takes {fastest:.4g} ms"
-        )
+        return extract(self._supernet, state), state
 
 
 def _scaled(latency: LatencyModel) -> list[Four]:
@@ -234,10 +246,6 @@ def _scaled(latency: LatencyModel) -> list[Four]:
         rounded = [min(stage, key=lambda width: (abs(width - factor * stage[-1]), width)) for stage in widths]
         found[_four(rounded)] = None
     return list(found)
-
-
-def _config(supernet: Supernet, genes: _Genes) -> Config:
-    return replace(supernet.config, widths=genes.widths, depths=genes.depths, mb3d=genes.mb3d, name="")
 
 
 def _four(values: Sequence[int]) -> Four:

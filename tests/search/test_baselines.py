@@ -68,8 +68,7 @@ def test_a_search_returns_the_best_of_as_many_networks_as_it_may_look_at(
     assert found.accuracy == max(by_parameters(extract(net, one.state)) for one in seen)
     for one in seen:
         assert one.latency_ms == latency.latency_ms(one.state.config(CONFIG)) <= wanted
-    if search is random_search:
-        assert min(one.latency_ms for one in seen) > wanted * 0.9
+        assert one.latency_ms >= wanted * 0.9
 
 
 @SEARCHES
@@ -106,28 +105,29 @@ def test_the_most_important_positions_and_channels_are_kept(
 def test_a_target_that_nothing_meets_is_said(
     net: Supernet, latency: LatencyModel, channels: list[Tensor], search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "DRAWS", 50)
+    monkeypatch.setattr(baselines, "PROPOSALS", 10)
     with pytest.raises(TargetOutOfReach, match=r"none of \d+ networks that were tried is as fast as 0.001 ms"):
         search(net, latency, 0.001, by_parameters, 3, 0, channels=channels)
 
 
-def test_random_search_goes_on_to_faster_networks_where_few_are_near_the_target(
-    net: Supernet, latency: LatencyModel, channels: list[Tensor], monkeypatch: pytest.MonkeyPatch
+@SEARCHES
+def test_faster_networks_follow_where_few_are_near_the_target(
+    net: Supernet, latency: LatencyModel, channels: list[Tensor], search: Search, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(baselines, "DRAWS", 60)
+    monkeypatch.setattr(baselines, "PROPOSALS", 5)
     wanted, seen = full_ms(net, latency) * 0.4, list[Candidate]()
-    random_search(net, latency, wanted, by_parameters, 12, 0, channels=channels, watch=seen.append)
+    search(net, latency, wanted, by_parameters, 12, 0, channels=channels, watch=seen.append)
     away = [one.latency_ms for one in seen if one.latency_ms <= 0.9 * wanted]
-    assert away and away == sorted(away, reverse=True)
+    assert len(seen) == 12 and away and away == sorted(away, reverse=True)
 
 
 def test_evolution_comes_closer_to_the_best_there_is_than_its_first_generation(
     net: Supernet, latency: LatencyModel, channels: list[Tensor]
 ) -> None:
     wanted, seen = full_ms(net, latency) * 0.6, list[Candidate]()
-    found = evolutionary(net, latency, wanted, by_parameters, 60, 0, channels=channels, watch=seen.append)
+    found = evolutionary(net, latency, wanted, by_parameters, 30, 0, channels=channels, watch=seen.append)
     assert found.accuracy is not None
-    first, last = ([one.accuracy or 0.0 for one in part] for part in (seen[:10], seen[-20:]))
+    first, last = ([one.accuracy or 0.0 for one in part] for part in (seen[:10], seen[-10:]))
     assert found.accuracy > max(first) and sum(last) / len(last) > sum(first) / len(first)
 
 
