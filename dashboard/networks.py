@@ -21,6 +21,7 @@ WIDTH_STEP = 16
 MOST_DEPTH = (8, 8, 20, 12)
 MOST_WIDTH = (128, 256, 512, 1024)
 RESOLUTIONS = (160, 192, 224, 256, 288, 320, 384)
+MOST_CLASSES = 100_000
 DEFAULT = "efficientformer-l1"
 SEGMENTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "embeddings", "flat and head")
 
@@ -28,7 +29,8 @@ SEGMENTS = ("stem", "stage 1", "stage 2", "stage 3", "stage 4", "embeddings", "f
 def config_of(address: Address) -> Config:
     """Return the network that an address asks for; what it leaves out, or has wrong, is the preset's.
 
-    `network` is a preset; `widths`, `depths`, `mb3d` and `resolution` are what differs from it.
+    `network` is a preset; `widths`, `depths`, `mb3d`, `resolution`, `stem_stride`, `classes` and `distillation` are what differs
+    from it.
     """
     base = CONFIGS[address.one_of("network", CONFIGS, DEFAULT)]
     widths, depths = _numbers(address.get("widths"), base.widths), _numbers(address.get("depths"), base.depths)
@@ -40,6 +42,9 @@ def config_of(address: Address) -> Config:
             depths=depths,
             mb3d=min(base.mb3d if mb3d is None else mb3d, sum(depths[2:])),
             resolution=resolution or base.resolution,
+            stem_stride=address.number("stem_stride") or base.stem_stride,
+            classes=min(address.number("classes") or base.classes, MOST_CLASSES),
+            distillation=address.flag("distillation", base.distillation),
         )
     except InvalidSpec:
         return base
@@ -52,8 +57,10 @@ def address_of(config: Config) -> dict[str, str | None]:
         "widths": _text(config.widths) if config.widths != base.widths else None,
         "depths": _text(config.depths) if config.depths != base.depths else None,
         "mb3d": str(config.mb3d) if config.mb3d != base.mb3d else None,
-        "resolution": str(config.resolution) if config.resolution != base.resolution else None,
     }
+    for name in ("resolution", "stem_stride", "classes", "distillation"):
+        value = int(getattr(config, name))
+        changed[name] = str(value) if value != int(getattr(base, name)) else None
     named = config.name if config.name != DEFAULT or any(changed.values()) else None
     return {"network": named, **changed}
 
@@ -67,6 +74,14 @@ def title(config: Config) -> str:
     """Return a network in a few words."""
     short = config.name.rpartition("-")[2].upper()
     return f"EfficientFormer-{short}" if is_published(config) else f"changed from EfficientFormer-{short}"
+
+
+def unusual(config: Config) -> str:
+    """Return what of a network differs from the published ones beside widths, depths and MB3D; empty for nothing."""
+    usual = CONFIGS[DEFAULT]
+    words = {"stem_stride": f"stem stride {config.stem_stride}", "classes": f"{config.classes:,} classes"}
+    words["distillation"] = "with distillation" if config.distillation else "one head"
+    return "".join(f"; {said}" for name, said in words.items() if getattr(config, name) != getattr(usual, name))
 
 
 def line(blocks: Sequence[BlockSpec]) -> str:
@@ -113,7 +128,10 @@ def python(config: Config, targets: Sequence[Target], url: str) -> str:
         build = f'network(get_config("{config.name}"))'
         imports = "from edgelut.efficientformer import get_config, network"
     else:
-        changed = "" if config.resolution == 224 else f", resolution={config.resolution}"
+        usual = CONFIGS[DEFAULT]
+        names = ("resolution", "stem_stride", "classes", "distillation")
+        differing = [name for name in names if getattr(config, name) != getattr(usual, name)]
+        changed = "".join(f", {name}={getattr(config, name)!r}" for name in differing)
         build = f"network(Config({config.widths}, {config.depths}, mb3d={config.mb3d}{changed}))"
         imports = "from edgelut.efficientformer import Config, network"
     listed = "".join(f"\n    {target!r}," for target in targets)

@@ -31,6 +31,7 @@ from dashboard.networks import (
     request_body,
     shares,
     title,
+    unusual,
 )
 from dashboard.parts import Copied, Slider
 from dashboard.rest import Call
@@ -244,6 +245,7 @@ class Composer:
         self.name.set_text(
             f"{title(config)}: {len(net.blocks)} blocks, {len(set(net.blocks))} of them different; "
             f"widths {', '.join(map(str, config.widths))}; depths {', '.join(map(str, config.depths))}; {config.mb3d} MB3D"
+            + unusual(config)
         )
         self.said.set_text(" ".join(words(total) for total in totals) or "Choose a target.")
         self.table.show([row(total) for total in totals])

@@ -43,16 +43,23 @@ def pages(of: Stand) -> dict[str, str]:
         "jobs": "/jobs",
         "job": f"/jobs/{of.ids['running']}",
         "failed": f"/jobs/{of.ids['failed']}",
+        "searches": "/searches",
+        "search": f"/searches/{of.ids['search']}",
+        "searching": f"/searches/{of.ids['searching']}",
     }
 
 
 def shown(of: Stand) -> list[Picture]:
     """Return the pictures that docs/dashboard.md shows."""
     path = pages(of)
-    wide = [Picture(name, path[name]) for name in ("devices", "table", "entry", "compare", "network", "space", "job")]
+    wide = [
+        Picture(name, path[name])
+        for name in ("devices", "table", "entry", "compare", "network", "space", "job", "search")
+    ]
     dark = [Picture(f"{name}-dark", path[name], theme="dark") for name in ("table", "network")]
     narrow = [Picture(f"{name}-narrow", path[name], size=NARROW) for name in ("table", "network")]
-    return [*wide, *dark, *narrow, Picture("failed-narrow", path["failed"], size=NARROW, theme="dark")]
+    both = [Picture(f"{name}-narrow", path[name], size=NARROW, theme="dark") for name in ("failed", "search")]
+    return [*wide, *dark, *narrow, *both]
 
 
 def every(of: Stand) -> list[Picture]:

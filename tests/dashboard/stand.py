@@ -15,9 +15,10 @@ from pathlib import Path
 from api.app import create_app
 from api.settings import Settings
 from db.store import SqlStore
+from edgelut.http import HttpTable
 from jobs.service import Jobs
 from tests.api.support import new_store, served
-from tests.dashboard import made_up
+from tests.dashboard import made_up, made_up_search
 
 ROOT = Path(__file__).parents[2]
 PULSE_S = 5.0  # of an agent's lease of 30 s
@@ -45,6 +46,8 @@ def stand(folder: Path, settings: Settings | None = None) -> Iterator[Stand]:
         lab = made_up.agent(jobs)
         with served(app) as service, _alive(jobs, lab), _dashboard(service) as url:
             ids = made_up.add_jobs(jobs, lab)
+            with HttpTable(service, settings.token if settings else None) as table:
+                ids |= made_up_search.post(table, made_up.PHONE)
             yield Stand(url, service, store, jobs, lab, ids | {"entry": made_up.entry_id(store)})
 
 

@@ -17,6 +17,7 @@ from dashboard.networks import (
     segments,
     shares,
     title,
+    unusual,
 )
 from edgelut import MemoryTable
 from edgelut.compose import compose
@@ -26,6 +27,7 @@ from edgelut.quality import network_latency
 from edgelut.types import Entry, Latency, Target
 
 TARGET = Target("host", "onnxruntime-cpu")
+SMALL = Config((32, 48, 64, 96), (2, 2, 3, 2), 0, 32, 1, 10, False, 2, "efficientformer-l1")
 CHANGED = Config((32, 80, 176, 352), (2, 2, 5, 3), 5, resolution=192, name="efficientformer-l3")
 
 
@@ -34,7 +36,7 @@ def address(config: Config) -> Address:
     return Address("/network", given.items())
 
 
-@pytest.mark.parametrize("config", [*CONFIGS.values(), CHANGED])
+@pytest.mark.parametrize("config", [*CONFIGS.values(), CHANGED, SMALL])
 def test_a_network_is_restored_from_its_address(config: Config) -> None:
     assert config_of(address(config)) == config
 
@@ -44,6 +46,7 @@ def test_a_published_network_is_its_name_alone() -> None:
     assert str(address(CONFIGS["efficientformer-l1"])) == "/network"
     assert is_published(CONFIGS["efficientformer-l1"]) and not is_published(CHANGED)
     assert title(CHANGED) == "changed from EfficientFormer-L3"
+    assert unusual(CHANGED) == "" and unusual(SMALL) == "; stem stride 2; 10 classes; one head"
 
 
 @pytest.mark.parametrize(
