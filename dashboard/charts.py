@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .colours import MAGNITUDE, MARKS, line_style
-from .rows import Found
+from .rows import JOINED, Found
 
 GRID = {"left": 12, "right": 18, "top": 40, "bottom": 30, "containLabel": True}
 # Draws an interval as a bar with two ends; value = [x, low, high].
@@ -92,9 +92,8 @@ def cell_words(row: Found, measure: str = "time") -> str:
     block, value = f"{row.spec.kind} {row.spec.width} @{row.spec.resolution}", row.in_unit(latency.p10_ns)
     words = f"{block}: {figure(value)} {UNITS[measure]} ±{half:.1%}"
     mark = MARKS[row.standing]
-    return plain(
-        words + (f" · {mark.name}" if mark.letter else "") + (f": {latency.doubts[0]}" if latency.doubts else "")
-    )
+    doubts = f": {JOINED.join(latency.doubts)}" if latency.doubts else ""
+    return plain(words + (f" · {mark.name}" if mark.letter else "") + doubts)
 
 
 def figure(value: float, digits: int = 4) -> str:

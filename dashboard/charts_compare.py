@@ -35,13 +35,10 @@ def ratio_map(pairs: Sequence[Pair], of: str, span: float | None = None) -> Opti
     across, up = columns(specs), resolutions(specs)
     span = span_of(pairs) if span is None else span
     few = len(across) <= LABELS
+    column, line = {width: n for n, width in enumerate(across)}, {side: n for n, side in enumerate(up)}
     data = [
         {
-            "value": [
-                across.index(column_of(pair.spec)),
-                up.index(pair.spec.resolution),
-                round(math.log(pair.ratio), 5),
-            ],
+            "value": [column[column_of(pair.spec)], line[pair.spec.resolution], round(math.log(pair.ratio), 5)],
             "tip": _tip(pair),
             "label": {
                 "formatter": _label(pair) if few else ("" if pair.beyond else "·"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -40,12 +40,25 @@ class Share:
 
 def shares(coverage: Sequence[Coverage], device: str) -> list[Share]:
     """Return what the table has of a device, target by target, the one with most rows first."""
-    by_target: dict[Target, list[Coverage]] = {}
-    for one in coverage:
-        if one.target.device == device:
-            by_target.setdefault(one.target, []).append(one)
-    found = [_share(target, parts) for target, parts in by_target.items()]
+    parts = _by_target(one for one in coverage if one.target.device == device)
+    found = [_share(target, of_it) for target, of_it in parts.items()]
     return sorted(found, key=lambda share: (-share.rows, str(share.target)))
+
+
+def versions(coverage: Iterable[Coverage]) -> dict[Target, str]:
+    """Return what changes whenever a row of a target does."""
+    return {target: _version(parts) for target, parts in _by_target(coverage).items()}
+
+
+def _by_target(coverage: Iterable[Coverage]) -> dict[Target, list[Coverage]]:
+    found: dict[Target, list[Coverage]] = {}
+    for one in coverage:
+        found.setdefault(one.target, []).append(one)
+    return found
+
+
+def _version(parts: Sequence[Coverage]) -> str:
+    return f"{sum(part.rows for part in parts)}:{max(part.newest for part in parts)}"
 
 
 def _share(target: Target, parts: Sequence[Coverage]) -> Share:
@@ -63,7 +76,7 @@ def _share(target: Target, parts: Sequence[Coverage]) -> Share:
             (kind, *counts) for kind, counts in sorted(kinds.items(), key=lambda item: (item[0] in SEQUENCES, item[0]))
         ),
         max(part.newest_at for part in parts),
-        f"{rows}:{max(part.newest for part in parts)}",
+        _version(parts),
     )
 
 

@@ -12,7 +12,11 @@ from .layout import button, text
 
 
 class Figure:
-    """A chart with its title and its button. `update` shows another option in its place."""
+    """A chart with its title and its button. `update` shows another option in its place.
+
+    The chart is made empty and gets its option once the browser has given it the colours of the theme, so that thousands of
+    points are drawn once and not twice, and are no part of the page's first answer.
+    """
 
     def __init__(
         self,
@@ -25,15 +29,17 @@ class Figure:
         on_click: Callable[[Any], Any] | None = None,
     ) -> None:
         self._file = file
+        self._option, self._painted = option, False
         with ui.element("figure").style("margin: 0"):
             with ui.element("div").classes("el-spread"):
                 self._title = text(title, "h3")
                 self._button = button("Save image")
                 self._button.props(f'aria-label="Save image: {title}"')
-            self.chart = ui.echart(option, on_point_click=on_click).classes("el-chart").style(f"height: {height}px")
+            self.chart = ui.echart({}, on_point_click=on_click).classes("el-chart").style(f"height: {height}px")
             self.chart.props("role=img")
             self._gist = text("", "figcaption").classes("el-soft el-small")
         self._button.on("click", js_handler=f"() => edgelut.saveImage({self.chart.id}, {json.dumps(file)})")
+        self.chart.on("painted", self._draw, [])
         self.say(gist)
 
     def say(self, gist: str) -> None:
@@ -43,7 +49,14 @@ class Figure:
 
     def update(self, option: dict[str, Any], gist: str) -> None:
         """Show another option."""
-        self.chart.options.clear()
-        self.chart.options.update(option)
-        self.chart.update()
+        self._option = option
         self.say(gist)
+        if self._painted:
+            self._draw()
+
+    def _draw(self) -> None:
+        self._painted = True
+        if self._option:
+            self.chart.options.clear()
+            self.chart.options.update(self._option)
+            self.chart.update()

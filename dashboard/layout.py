@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import msgspec
-from nicegui import Client, ui
+from nicegui import Client, background_tasks, ui
 from nicegui.elements.mixins.text_element import TextElement
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
@@ -128,6 +128,18 @@ class View:
     def on_end(self, end: Callable[[], None]) -> None:
         """Call this once the page is closed."""
         self._ends.append(end)
+
+    def beside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something that the page is not to wait for; what it makes goes into `content`, and so does a refusal."""
+
+        async def inside() -> None:
+            with self.content:
+                try:
+                    await work
+                except EdgelutError as error:
+                    problem(error)
+
+        background_tasks.create(inside(), name=f"beside {self.page.path}")
 
     def js(self, code: str) -> None:
         """Run JavaScript in the page."""

@@ -5,23 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from edgelut.blocks import KINDS
 from edgelut.coverage import COLUMNS
-from edgelut.types import Scalar, Target
+from edgelut.types import Entry, Latency, Scalar, Target
 
 from .colours import standing
 from .rest import Call, Calls
 
 PAGE = 20_000
+JOINED = "; "  # between the doubts of a row
 DEFAULTS = "defaults"  # the variant whose parameters all are
 
 
-class Spec(msgspec.Struct, frozen=True):
+class Spec(msgspec.Struct, frozen=True, gc=False):
     """What of a spec is shown; no key is computed of it."""
 
     kind: str
@@ -29,40 +30,42 @@ class Spec(msgspec.Struct, frozen=True):
     width_out: int
     resolution: int
     batch: int = 1
-    params: dict[str, Scalar] = {}
+    params: Mapping[str, Scalar] = {}
 
     @property
     def width(self) -> str:
         """The width as a word."""
         return f"{self.width_in}" if self.width_in == self.width_out else f"{self.width_in}>{self.width_out}"
 
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What equal specs have in common and others do not."""
+        params = tuple(sorted(self.params.items()))
+        return self.kind, self.width_in, self.width_out, self.resolution, self.batch, params
 
-class Figures(msgspec.Struct, frozen=True):
-    """What of a latency is shown; ns, or instructions where `clock` says so."""
-
-    p10_ns: float
-    p50_ns: float
-    p90_ns: float
-    low_ns: float
-    high_ns: float
-    runs: int
-    samples: int
-    clock: str = "cpu"
-    slope_ns: float | None = None
-    context_ns: float | None = None
-    cold_ns: float | None = None
-    doubts: tuple[str, ...] = ()
+    def __str__(self) -> str:
+        width = self.width.replace(">", "->")
+        return f"{self.kind} {width} @{self.resolution}" + (f" x{self.batch}" if self.batch > 1 else "")
 
 
-class Found(msgspec.Struct, frozen=True):
+class Found(msgspec.Struct, frozen=True, gc=False):
     """One row."""
 
     id: int
     spec: Spec
-    latency: Figures
+    latency: Latency
     kind: str
     measured_at: str = ""
     variant: str = ""  # its parameters and batch in words
+    sweep: str = ""  # rows of one sweep were measured interleaved; empty where it is not known
+
+    @classmethod
+    def of(cls, entry: Entry) -> Found:
+        """Return an entry as a row that has no id."""
+        spec, said = entry.spec, entry.provenance.get
+        light = Spec(spec.kind, spec.width_in, spec.width_out, spec.resolution, spec.batch, spec.params)
+        variant = variant_of(spec.kind, spec.params, spec.batch)
+        return cls(0, light, entry.latency, entry.kind, str(said("measured_at", "")), variant, str(said("sweep", "")))
 
     @property
     def standing(self) -> str:
@@ -123,10 +126,10 @@ class RowCache:
         self._kept: dict[tuple[str | None, Target], Rows] = {}
         self._reading: dict[tuple[str | None, Target, str], asyncio.Task[Rows]] = {}
 
-    async def get(self, calls: Calls, target: Target, version: str) -> Rows:
-        """Return a target's rows as of a version that its coverage gave."""
+    async def get(self, calls: Calls, target: Target, version: str, remark: str = "") -> Rows:
+        """Return a target's rows as of a version that its coverage gave; the remark tells its call from others in the footer."""
         token = calls.token()
-        calls.note(Call.of("GET", "/table", asked(target)))
+        calls.note(replace(Call.of("GET", "/table", asked(target)), remark=remark))
         kept = self._kept.get((token, target))
         if kept is not None and kept.version == version:
             return kept
@@ -161,15 +164,28 @@ def _rows(target: Target, version: str, pages: Sequence[Columns]) -> Rows:
         place = {name: number for number, name in enumerate(page.names)}
         columns = [page.columns[place[name]] for name in COLUMNS]
         for values in zip(*columns, strict=True):
-            id, kind, width_in, width_out, resolution, batch, params, entry_kind, clock, *figures, doubts, at = values
-            p10, p50, p90, low, high, slope, context, cold, runs, samples = figures
+            id, kind, width_in, width_out, resolution, batch, params, entry_kind, clock, *figures = values
+            p10, p50, p90, low, high, slope, context, cold, runs, samples, doubts, at, sweep = figures
             key = (kind, batch, tuple(params.items()))
             if key not in words:
                 words[key] = variant_of(kind, params, batch)
             spec = Spec(kind, width_in, width_out, resolution, batch, params)
-            said = (doubts,) if doubts else ()
-            latency = Figures(p10, p50, p90, low, high, runs, samples, clock, slope, context, cold, said)
-            rows.append(Found(id, spec, latency, entry_kind, at, words[key]))
+            said = tuple(doubts.split(JOINED)) if doubts else ()
+            latency = Latency(
+                p10,
+                p50,
+                p90,
+                low,
+                high,
+                runs,
+                samples,
+                clock,
+                slope_ns=slope,
+                doubts=said,
+                context_ns=context,
+                cold_ns=cold,
+            )
+            rows.append(Found(id, spec, latency, entry_kind, at, words[key], sweep))
     rows.sort(key=lambda row: (row.spec.kind, row.spec.width_in, row.spec.width_out, row.spec.resolution))
     counts = Counter(("time" if row.is_time else "instructions", row.spec.kind, row.variant) for row in rows)
     return Rows(target, version, tuple(rows), counts)

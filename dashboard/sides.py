@@ -7,14 +7,13 @@ from dataclasses import dataclass
 
 import msgspec
 
-from edgelut.answers import EntryHistory, EntryPage, NumberedEntry
-from edgelut.errors import LatencyNotFound
+from edgelut.answers import EntryHistory
 from edgelut.types import Entry, Target
 
 from .moments import Moment, day_of
 from .rest import Call, Calls
+from .rows import Found, RowCache
 
-PAGE = 1000
 CHUNK = 5000  # specs of one request
 FRESH_S = 5.0
 LOOKED_AT = 4  # rows whose history says on which days there was something new
@@ -27,21 +26,22 @@ class Side:
 
     target: Target
     moment: Moment
+    version: str  # of the target's rows, as its coverage gave it
 
 
 class _Batch(msgspec.Struct, frozen=True):
     entries: list[Entry | None]
 
 
-async def rows(calls: Calls, side: Side, name: str) -> list[Entry]:
+async def rows(calls: Calls, cache: RowCache, side: Side, name: str) -> Sequence[Found]:
     """Return a side's rows; `name` tells its calls from the other side's in the page's footer.
 
     Rows never leave the table, so the specs that it has now are all that it can have had at any moment.
     """
-    current = await _current(calls, side.target, name)
+    current = (await cache.get(calls, side.target, side.version, name)).rows
     if side.moment.is_now:
         return current
-    specs = [entry.spec for entry in current]
+    specs = [row.spec for row in current]
     asked = {"target": side.target, **side.moment.asked()}
     call = Call.of("POST", "/latency/batch", None, {"specs": specs[:SHOWN], **asked})
     remark = f"{name}: the first {min(SHOWN, len(specs))} of {len(specs):,} specs"
@@ -50,33 +50,14 @@ async def rows(calls: Calls, side: Side, name: str) -> list[Entry]:
     for start in range(0, len(specs), CHUNK):
         body = {"specs": specs[start : start + CHUNK], **asked}
         found += (await calls.post(_Batch, "/latency/batch", body, fresh_s=FRESH_S, note=False)).entries
-    return [entry for entry in found if entry is not None]
+    return [Found.of(entry) for entry in found if entry is not None]
 
 
-async def days(calls: Calls, target: Target, current: Sequence[Entry]) -> list[str]:
+async def days(calls: Calls, target: Target, current: Sequence[Found]) -> list[str]:
     """Return days on which rows of a target were measured: those of its rows now, and of the past of some of them."""
-    found = {day_of(str(entry.provenance.get("measured_at", ""))) for entry in current}
-    for entry in current[:: max(1, len(current) // LOOKED_AT)][:LOOKED_AT]:
-        body = {"spec": entry.spec, "target": target}
+    found = {day_of(row.measured_at) for row in current}
+    for row in current[:: max(1, len(current) // LOOKED_AT)][:LOOKED_AT]:
+        body = {"spec": row.spec, "target": target}
         past = await calls.post(EntryHistory, "/history", body, fresh_s=60.0, note=False)
         found |= {day_of(str(one.provenance.get("measured_at", ""))) for one in past.entries}
     return sorted(found - {""})
-
-
-async def _current(calls: Calls, target: Target, name: str) -> list[Entry]:
-    found: list[NumberedEntry] = []
-    cursor: str | None = None
-    call = Call.of("GET", "/latency", {**target.as_json(), "limit": PAGE})
-    calls.note(Call(call.method, call.path, call.params, call.body, name))
-    while True:
-        try:
-            page = await calls.get(
-                EntryPage, "/latency", fresh_s=FRESH_S, note=False, **target.as_json(), limit=PAGE, cursor=cursor
-            )
-        except LatencyNotFound:  # the service says so where a target has no rows
-            break
-        found += page.entries
-        cursor = page.next_cursor
-        if cursor is None:
-            break
-    return [row.entry() for row in found if row.target == target]

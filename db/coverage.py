@@ -107,10 +107,17 @@ def _line(row: Sequence[Any], of_text: dict[str, Any]) -> tuple[Any, ...]:
     if doubts not in of_text:
         of_text[doubts] = "; ".join(json.loads(doubts))
     spec = (id, kind, width_in, width_out, resolution, batch, of_text[params])
-    return (*spec, entry_kind, *figures, of_text[doubts], _measured_at(provenance))
+    return (
+        *spec,
+        entry_kind,
+        *figures,
+        of_text[doubts],
+        _field(provenance, "measured_at"),
+        _field(provenance, "sweep"),
+    )
 
 
-def _measured_at(provenance: str) -> str:
-    """Return the field of a canonical JSON object, which is not read whole: it is the one field that is wanted of each row."""
-    _, found, rest = provenance.partition('"measured_at":"')
+def _field(provenance: str, name: str) -> str:
+    """Return a field of a canonical JSON object, which is not read whole: two short ones are wanted of each row."""
+    _, found, rest = provenance.partition(f'"{name}":"')
     return rest.partition('"')[0] if found else ""

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from nicegui import ui
 
 from dashboard.charts_compare import map_width, movers_chart, movers_height, ratio_map, span_of
+from dashboard.coverage import Covered, versions
 from dashboard.figures import Figure
 from dashboard.layout import Page, View, button, card, problem, text
 from dashboard.moments import options as moment_options
 from dashboard.moments import parse as parse_moment
 from dashboard.moments import said
 from dashboard.parts import scrolled
-from dashboard.ratios import Comparison, Pair, compare, group_of, percent
+from dashboard.ratios import Comparison, Pair, compare, percent
+from dashboard.rows import Found, Spec
 from dashboard.sides import Side, days, rows
 from dashboard.tables import Column, Grid
 from dashboard.targets import find, listed, options
 from edgelut.errors import EdgelutError, InvalidSpec
 from edgelut.jobs import Mark
 from edgelut.render import short
-from edgelut.types import BlockSpec, Entry, Target
+from edgelut.types import Target
 
+FRESH_S = 2.0
 MOST_CELLS = 3000  # of all maps, and rows of the table: more would take a browser seconds to draw
 ALL = "all"
 HALF = 620  # pixels of a map that has room beside another
@@ -65,7 +69,7 @@ class Compare:
         self.view, self.targets, self.marks = view, targets, marks
         self.asking: asyncio.Task[None] | None = None
         self.known_days: dict[Target, list[str]] = {}
-        self.asked = 0
+        self.asked = self.shown = 0
         self.found: tuple[Comparison, list[Side]] | None = None
 
     def target(self, side: str) -> Target:
@@ -97,7 +101,8 @@ class Compare:
             self.grid = Grid("Blocks of both", COLUMNS, file="compare", address=self.view.address, height=460)
             self.note = text("", "div").classes("el-soft el-small")
         self.draw_controls()
-        await self.load()
+        self.said.set_text("Reading both sides …")
+        self.view.beside(self.load())
 
     def draw_controls(self) -> None:
         """Show the choice of sides."""
@@ -157,10 +162,9 @@ class Compare:
         self.bad.clear()
         self.view.calls.asked = {key: call for key, call in self.view.calls.asked.items() if key[2] == ""}
         try:
-            sides = [Side(self.target(side), parse_moment(self.view.address.get(f"{side}_at"))) for side in ("a", "b")]
-            one, other = await asyncio.gather(
-                rows(self.view.calls, sides[0], "A"), rows(self.view.calls, sides[1], "B")
-            )
+            sides = await self.sides()
+            calls, cache = self.view.calls, self.view.home.rows
+            one, other = await asyncio.gather(rows(calls, cache, sides[0], "A"), rows(calls, cache, sides[1], "B"))
             found = await asyncio.to_thread(compare, one, other, without_common=self.view.address.flag("align"))
         except EdgelutError as error:
             if asked == self.asked and not self.view.closed:
@@ -170,10 +174,18 @@ class Compare:
         if asked != self.asked or self.view.closed:  # something else was chosen meanwhile
             return
         self.found = found, sides
-        self.show(found, sides)
+        await self.show(found, sides)
         await self.learn_days(sides, one, other)
 
-    async def learn_days(self, sides: list[Side], one: list[Entry], other: list[Entry]) -> None:
+    async def sides(self) -> list[Side]:
+        """Return what the address says is compared, with the version of each one's rows."""
+        moments = {side: parse_moment(self.view.address.get(f"{side}_at")) for side in ("a", "b")}
+        covered = await self.view.calls.get(Covered, "/coverage", note=False, fresh_s=FRESH_S)
+        known = versions(covered.coverage)
+        targets = {side: self.target(side) for side in moments}
+        return [Side(targets[side], moments[side], known.get(targets[side], "")) for side in moments]
+
+    async def learn_days(self, sides: list[Side], one: Sequence[Found], other: Sequence[Found]) -> None:
         """Offer the days on which something was measured."""
         new = False
         for side, current in zip(sides, (one, other), strict=True):
@@ -183,15 +195,15 @@ class Compare:
         if new and not self.view.closed:
             self.draw_controls()
 
-    def choose(self, block: str) -> None:
+    async def choose(self, block: str) -> None:
         """Show one group of blocks, or all."""
         self.view.address.set(block=None if block == ALL else block)
         if self.found is not None:
-            self.show(*self.found)
+            await self.show(*self.found)
 
     def show_groups(self, found: Comparison) -> str:
         """Offer the groups of blocks; return the one that is chosen, empty for all."""
-        groups = sorted({group_of(pair.spec) for pair in found.pairs})
+        groups = sorted({pair.group for pair in found.pairs})
         chosen = self.view.address.one_of("block", groups)
         self.groups.clear()
         if len(groups) > 1:
@@ -204,13 +216,23 @@ class Compare:
                 ).props("outlined dense options-dense")
         return chosen
 
-    def show(self, found: Comparison, sides: list[Side]) -> None:
+    async def show(self, found: Comparison, sides: list[Side]) -> None:
         """Show a comparison."""
         chosen = self.show_groups(found)
-        pairs = tuple(pair for pair in found.pairs if not chosen or group_of(pair.spec) == chosen)
+        pairs = tuple(pair for pair in found.pairs if not chosen or pair.group == chosen)
+        self.show_summary(pairs, found, sides)
+        movers = [pair for pair in found.movers if not chosen or pair.group == chosen]
+        self.movers.chart.style(f"height: {movers_height(movers)}px")
+        self.movers.update(movers_chart(movers), movers_gist(movers))
+        self.grid.show([row(pair) for pair in movers[:MOST_CELLS]])
+        left_out = f"The {MOST_CELLS:,} that moved most, of {len(movers):,}: choose blocks to see fewer."
+        self.note.set_text(left_out if len(movers) > MOST_CELLS else "")
+        await self.show_maps(pairs)
+
+    def show_summary(self, pairs: Sequence[Pair], found: Comparison, sides: list[Side]) -> None:
+        """Show how many blocks moved, and by what all of them did."""
         slower = sum(pair.beyond and pair.ratio > 1 for pair in pairs)
         faster = sum(pair.beyond and pair.ratio < 1 for pair in pairs)
-        within = len(pairs) - slower - faster
         common = found.common
         self.figures.clear()
         with self.figures:
@@ -218,53 +240,65 @@ class Compare:
                 (f"{len(pairs):,}", "blocks that both have"),
                 (f"{slower:,}", "B is slower, beyond the interval"),
                 (f"{faster:,}", "B is faster, beyond the interval"),
-                (f"{within:,}", "within the interval"),
+                (f"{len(pairs) - slower - faster:,}", "within the interval"),
                 (percent(common.factor) if common is not None else "–", common_words(sides)),
             ):
                 with ui.element("div"):
                     text(value, "div").classes("el-figure")
                     text(words, "div").classes("el-soft el-small")
         self.said.set_text(summary(found, self.view.address.flag("align"), [self.name(side) for side in ("a", "b")]))
-        self.show_maps(pairs)
-        movers = [pair for pair in found.movers if not chosen or group_of(pair.spec) == chosen]
-        self.movers.chart.style(f"height: {movers_height(movers)}px")
-        self.movers.update(movers_chart(movers), movers_gist(movers))
-        self.grid.show([row(pair) for pair in movers[:MOST_CELLS]])
-        left_out = f"The {MOST_CELLS:,} that moved most, of {len(movers):,}: choose blocks to see fewer."
-        self.note.set_text(left_out if len(movers) > MOST_CELLS else "")
 
     def name(self, side: str) -> str:
         """Return a side in a few words."""
         at = self.view.address.get(f"{side}_at")
         return short(self.target(side)) + (f", {said(at)}" if at else "")
 
-    def show_maps(self, pairs: tuple[Pair, ...]) -> None:
-        """Show a map for each kind of block that has more than one."""
-        groups: dict[str, list[Pair]] = {}
-        for pair in pairs:
-            groups.setdefault(group_of(pair.spec), []).append(pair)
-        several = [name for name in groups if len(groups[name]) > 1]
-        shown = sorted(several, key=lambda name: (-sum(pair.beyond for pair in groups[name]), -len(groups[name])))
-        span = span_of(pairs)
+    async def show_maps(self, pairs: tuple[Pair, ...]) -> None:
+        """Show a map for each kind of block that has more than one; their places first, so that nothing moves later."""
+        self.shown += 1
+        shown, span = self.shown, span_of(pairs)
+        groups = mapped(pairs)
+        drawn = within(groups, MOST_CELLS)
         self.maps.clear()
         with self.maps:
-            cells = 0
-            for number, name in enumerate(shown):
-                some = groups[name]
-                cells += len(some)
-                if cells > MOST_CELLS and number:
-                    text(f"{len(shown) - number} more maps are not drawn: choose blocks to see theirs.", "p").classes(
-                        "el-soft"
-                    )
-                    break
-                width = map_width(some)
-                height = MAP_HEIGHT + MAP_ROW * len({pair.spec.resolution for pair in some})
-                with card().classes("el-span" if width > HALF else ""):
-                    gist = map_gist(name, some)
-                    scrolled(
-                        Figure(name, ratio_map(some, name, span), gist=gist, file=f"compare-{name}", height=height),
-                        width,
-                    )
+            figures = [add_map(name, some) for name, some in drawn]
+            if len(drawn) < len(groups):
+                more = f"{len(groups) - len(drawn)} more maps are not drawn: choose blocks to see theirs."
+                text(more, "p").classes("el-soft")
+        for figure, (name, some) in zip(figures, drawn, strict=True):
+            option = await asyncio.to_thread(ratio_map, some, name, span)
+            if shown != self.shown or self.view.closed:
+                return
+            figure.update(option, map_gist(name, some))
+
+
+def mapped(pairs: Sequence[Pair]) -> list[tuple[str, list[Pair]]]:
+    """Return the groups that have more than one block, those first in which most moved."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        groups.setdefault(pair.group, []).append(pair)
+    several = [(name, some) for name, some in groups.items() if len(some) > 1]
+    return sorted(several, key=lambda one: (-sum(pair.beyond for pair in one[1]), -len(one[1])))
+
+
+def within(groups: Sequence[tuple[str, list[Pair]]], cells: int) -> Sequence[tuple[str, list[Pair]]]:
+    """Return as many of the first groups as have so many cells, and at least one."""
+    total = 0
+    for number, (_, some) in enumerate(groups):
+        total += len(some)
+        if total > cells and number:
+            return groups[:number]
+    return groups
+
+
+def add_map(name: str, pairs: Sequence[Pair]) -> Figure:
+    """Add the place of a map, as large as it will be."""
+    width = map_width(pairs)
+    height = MAP_HEIGHT + MAP_ROW * len({pair.spec.resolution for pair in pairs})
+    with card().classes("el-span" if width > HALF else ""):
+        figure = Figure(name, {}, gist="", file=f"compare-{name}", height=height)
+        scrolled(figure, width)
+    return figure
 
 
 def common_words(sides: list[Side]) -> str:
@@ -293,7 +327,7 @@ def summary(found: Comparison, align: bool, names: list[str]) -> str:
     return " ".join(parts)
 
 
-def named(specs: tuple[BlockSpec, ...], most: int = 3) -> str:
+def named(specs: tuple[Spec, ...], most: int = 3) -> str:
     """Return how many blocks, and the first of them."""
     first = ", ".join(map(str, specs[:most]))
     return f"{len(specs):,} block{'s' if len(specs) > 1 else ''} ({first}{', …' if len(specs) > most else ''})"
@@ -318,7 +352,7 @@ def row(pair: Pair) -> dict[str, Any]:
     """Return a pair as a row of the table."""
     one, other = pair.one.latency, pair.other.latency
     return {
-        "id": pair.spec.key,
+        "id": f"{pair.group} {pair.spec}",
         "block": str(pair.spec),
         "change": pair.ratio - 1,
         "low": pair.low - 1,

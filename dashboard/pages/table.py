@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 
 from nicegui import ui
@@ -20,6 +22,7 @@ from edgelut.sequences import SEQUENCES
 from edgelut.types import Target
 
 COUNTED_EVERY_S = 5.0
+PATIENCE_S = 3.0  # that figures wait for rows, of which there may be none
 ALL = "all"
 SHOWN = {
     ":cellClass": "p => ['ag-right-aligned-cell', ({doubtful: 'cell-doubtful', emulated: 'cell-emulated', measured: ''})"
@@ -47,6 +50,7 @@ class Table:
         self.shares = shares(covered.coverage, device)
         self.share = self._chosen()
         self.rows = Rows(self.share.target, "", (), {})
+        self.shown = asyncio.Event()
         self._updating = False
 
     @property
@@ -72,8 +76,7 @@ class Table:
         self.rows = await view.home.rows.get(view.calls, self.share.target, self.share.version)
         self.add_controls()
         self.keys = ui.element("div")
-        self.figures = ui.element("div").classes("el-two")
-        self.draw_figures()
+        self.figures = ui.element("div").classes("el-two el-room")
         with card():
             self.grid = Grid(
                 "Rows",
@@ -86,11 +89,21 @@ class Table:
                 words=view.address.get("q"),
                 filters=True,
             )
+            self.grid.grid.on("firstDataRendered", self.shown.set, [])
             with self.grid.tools:
                 ui.input(
                     "Search rows", value=view.address.get("q"), on_change=lambda event: self.search(event.value or "")
                 ).props("dense outlined debounce=150 type=search")
+        view.beside(self.draw_when_shown())
         view.watch(Covered, "/coverage", self.counted, every_s=COUNTED_EVERY_S)
+
+    async def draw_when_shown(self) -> None:
+        """Draw the figures after the rows, which charts of thousands of points would hold up."""
+        await self.view.client.connected()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.shown.wait(), PATIENCE_S)
+        if not self.view.closed:
+            self.draw_figures()
 
     def url(self) -> str:
         """Return where the grid's rows are."""

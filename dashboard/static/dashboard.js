@@ -47,8 +47,10 @@ window.edgelut = (() => {
   function paint(element, again) {
     const chart = chartOf(element);
     if (!chart || (element.dataset.painted === mode() && !again)) return;
+    const first = element.dataset.painted === undefined;
     element.dataset.painted = mode();
     chart.setTheme(chartTheme());
+    if (first) element.dispatchEvent(new CustomEvent("painted")); // now it may have its option
   }
   const paintAll = () => document.querySelectorAll(".nicegui-echart").forEach((one) => paint(one, false));
 
@@ -92,8 +94,8 @@ window.edgelut = (() => {
       const answer = await fetch(url, { credentials: "same-origin" });
       if (!answer.ok) throw new Error(await answer.text());
       const { names, columns } = await answer.json();
-      const rows = Array.from({ length: columns.length ? columns[0].length : 0 }, (_, row) =>
-        Object.fromEntries(names.map((name, column) => [name, columns[column][row]])));
+      const rows = Array.from({ length: columns.length ? columns[0].length : 0 }, () => ({}));
+      names.forEach((name, column) => columns[column].forEach((value, row) => { rows[row][name] = value; }));
       if (!api.isDestroyed()) api.setGridOption("rowData", rows);
       return rows.length;
     } catch (error) {

@@ -8,6 +8,7 @@ from dashboard.charts_network import height, shares_chart, totals_chart
 from dashboard.charts_space import coverage_map, map_size
 from dashboard.networks import SEGMENTS, Total
 from dashboard.ratios import compare
+from dashboard.rows import Found
 from dashboard.spaces import Coverage, slimming_table
 from edgelut import MemoryTable
 from edgelut.blocks import MB4D
@@ -27,13 +28,17 @@ def row(spec: BlockSpec, ms: float, target: Target = HERE, doubts: tuple[str, ..
     return Entry(spec, target, latency)
 
 
+def seen(spec: BlockSpec, ms: float, doubts: tuple[str, ...] = ()) -> Found:
+    return Found.of(row(spec, ms, doubts=doubts))
+
+
 def test_ratios_are_a_map_centred_on_one() -> None:
     specs = [MB4D.spec(width, side) for width in (48, 96) for side in (56, 28)]
     others = [
-        row(spec, ms, THERE, doubts)
+        seen(spec, ms, doubts)
         for spec, ms, doubts in zip(specs, (1.3, 1.0, 0.9, 1.2), ((), (), (), ("<i>hot",)), strict=True)
     ]
-    pairs = compare([row(spec, 1.0) for spec in specs], others).pairs
+    pairs = compare([seen(spec, 1.0) for spec in specs], others).pairs
     option = ratio_map(pairs, "MB4D")
     assert option["visualMap"]["min"] == -option["visualMap"]["max"]
     assert math.isclose(option["visualMap"]["max"], math.log(1.3))
@@ -46,9 +51,7 @@ def test_ratios_are_a_map_centred_on_one() -> None:
 
 def test_movers_are_boxes_with_their_intervals() -> None:
     specs = [MB4D.spec(16 * (one + 1), 28) for one in range(20)]
-    pairs = compare(
-        [row(spec, 1.0) for spec in specs], [row(spec, 1 + one / 50, THERE) for one, spec in enumerate(specs)]
-    )
+    pairs = compare([seen(spec, 1.0) for spec in specs], [seen(spec, 1 + one / 50) for one, spec in enumerate(specs)])
     option = movers_chart(pairs.movers)
     boxes = option["series"][0]["data"]
     assert len(boxes) == 15 == len(option["yAxis"]["data"])

@@ -68,6 +68,7 @@ def test_a_page_opens_without_complaint_and_as_wide_as_the_window(
 def test_two_dates_are_compared_and_the_address_restores_them(running: Stand, page: Page, tmp_path: Path) -> None:
     sides = f"a={quote(str(PHONE))}&b={quote(str(PHONE))}"
     page.goto(f"{running.url}/compare?{sides}", wait_until="networkidle")
+    expect(figure(page, "blocks that both")).to_have_count(1)
     assert figure(page, "within the interval").inner_text() == figure(page, "blocks that both").inner_text()
     page.get_by_label("The table A as of").click()
     page.get_by_role("option", name="2026-09-14").click()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from dashboard.ratios import column_of, columns, compare, group_of, percent
+from dashboard.rows import Found
 from edgelut.blocks import EMBEDDING, MB3D, MB4D, STEM
 from edgelut.sequences import chain
 from edgelut.types import BlockSpec, Clock, Entry, EntryKind, Latency, Params, Target
@@ -21,13 +22,13 @@ def row(
     sweep: str = "s",
     doubts: Sequence[str] = (),
     clock: Clock = "cpu",
-) -> Entry:
+) -> Found:
     ns = ms * 1e6
     latency = Latency(
         ns, ns, ns, ns * (1 - half), ns * (1 + half), runs=8, samples=96, clock=clock, doubts=tuple(doubts)
     )
     kind: EntryKind = "emulated" if clock == "instructions" else "measured"
-    return Entry(spec, target, latency, kind, Params({"sweep": sweep}))
+    return Found.of(Entry(spec, target, latency, kind, Params({"sweep": sweep})))
 
 
 def blocks(count: int) -> list[BlockSpec]:
@@ -59,7 +60,7 @@ def test_the_common_factor_is_told_and_divided_out() -> None:
     found = compare(ones, others, without_common=True)
     assert found.common is not None and found.common.believed
     assert found.common.factor == pytest.approx(1.2) and found.common.spread == pytest.approx(0)
-    assert [pair.spec for pair in found.movers if pair.beyond] == specs[:1]
+    assert [str(pair.spec) for pair in found.movers if pair.beyond] == [str(specs[0])]
     assert found.movers[0].ratio == pytest.approx(1.5)
 
 
@@ -74,15 +75,15 @@ def test_few_rows_have_no_common_factor_that_is_believed() -> None:
 def test_what_one_side_lacks_is_listed() -> None:
     first, second, third = blocks(3)
     found = compare([row(first, 1.0), row(second, 1.0)], [row(second, 1.0), row(third, 1.0)])
-    assert (found.only_one, found.only_other) == ((first,), (third,))
-    assert [pair.spec for pair in found.pairs] == [second]
+    assert [*map(str, found.only_one), *map(str, found.only_other)] == [str(first), str(third)]
+    assert [str(pair.spec) for pair in found.pairs] == [str(second)]
 
 
 def test_counts_of_instructions_are_compared_with_counts_alone() -> None:
     (spec,) = blocks(1)
     counted = row(spec, 3.0, half=0.0, clock="instructions")
     found = compare([row(spec, 1.0)], [counted])
-    assert not found.pairs and found.unlike == (spec,)
+    assert not found.pairs and [str(one) for one in found.unlike] == [str(spec)]
     both = compare([counted], [row(spec, 3.001, half=0.0, clock="instructions", sweep="t")])
     assert both.pairs[0].beyond
 

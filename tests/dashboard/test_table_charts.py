@@ -9,7 +9,8 @@ import pytest
 
 from dashboard import charts
 from dashboard.colours import LINES, MARKS, line_style, standing
-from dashboard.rows import Figures, Found, Spec
+from dashboard.rows import Found, Spec
+from edgelut.types import Clock, Latency
 
 
 def row(
@@ -17,13 +18,13 @@ def row(
     resolution: int = 14,
     *,
     p10_ns: float = 1e6,
-    clock: str = "cpu",
+    clock: Clock = "cpu",
     kind: str = "measured",
     doubts: tuple[str, ...] = (),
     width_out: int | None = None,
 ) -> Found:
     """A row of MB4D whose id is its width."""
-    figures = Figures(p10_ns, 1.1 * p10_ns, 1.2 * p10_ns, 0.98 * p10_ns, 1.02 * p10_ns, 16, 160, clock, doubts=doubts)
+    figures = Latency(p10_ns, 1.1 * p10_ns, 1.2 * p10_ns, 0.98 * p10_ns, 1.02 * p10_ns, 16, 160, clock, doubts=doubts)
     return Found(width, Spec("MB4D", width, width_out or width, resolution), figures, kind)
 
 

@@ -48,6 +48,13 @@ def until_rows(page: Page, number: int) -> None:
     page.wait_for_function(code, arg=number)
 
 
+def until_drawn(page: Page, number: int = 2) -> None:
+    """Charts come after the rows."""
+    code = """number => [...document.querySelectorAll('.nicegui-echart')].filter((one) => {
+      try { return getElement(one).chart.getOption().series.length; } catch { return false; } }).length >= number"""
+    page.wait_for_function(code, arg=number)
+
+
 def saved(page: Page, label: str, folder: Path) -> Path:
     with page.expect_download() as waiting:
         page.get_by_role("button", name=label).click()
@@ -107,6 +114,7 @@ def test_what_is_shown_is_saved_as_csv_and_as_a_picture(real_place: Place, page:
     assert [float(row["ms"]) for row in rows] == pytest.approx(stored, rel=1e-5)
     assert {row["block"] for row in rows} == {"MB4D"} and {row["width"] for row in rows} == {"16", "24"}
     assert all("pool=3" in row["all parameters"] and row["runs"] for row in rows)
+    until_drawn(page)
     picture = saved(page, "Save image: MB4D: by width and resolution", tmp_path).read_bytes()
     assert picture[:4] == b"\x89PNG" and len(picture) > 3000
 
@@ -130,7 +138,7 @@ def test_a_chart_opens_the_row_of_a_point(real_place: Place, page: Page) -> None
     page.goto(f"{real_place.url}/table?device=host")
     until_rows(page, 4)
     chart = page.locator(".nicegui-echart").first
-    chart.locator("canvas").first.wait_for()
+    until_drawn(page)
     box = chart.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * 0.3)

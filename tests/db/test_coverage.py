@@ -31,7 +31,7 @@ def test_current_rows_are_counted_by_target_and_kinds(store: SqlStore) -> None:
 
 
 def test_the_columns_of_a_target_are_its_current_rows_page_by_page(store: SqlStore) -> None:
-    said = Params({"measured_at": "2026-01-02T03:04:05Z", "note": 'a "quoted" one'})
+    said = Params({"measured_at": "2026-01-02T03:04:05Z", "sweep": "s-1", "note": 'a "quoted" one'})
     rows = [make_entry(1e6 * n, MB3D.spec(208, n), HOST, provenance=said) for n in range(1, 6)]
     store.put_many([*rows, make_entry(9.0, MB3D.spec(208, 1), PHONE)])
     store.put_many([make_entry(7e6, MB3D.spec(208, 1), HOST, doubts=())])
@@ -48,7 +48,8 @@ def test_the_columns_of_a_target_are_its_current_rows_page_by_page(store: SqlSto
     for row in found:
         current = store.get_row(int(str(row["id"]))).entry
         assert row["params"] == current.spec.params.as_dict() and row["doubts"] == "; ".join(current.latency.doubts)
-        assert row["measured_at"] == current.provenance.get("measured_at", "")
+        for name in ("measured_at", "sweep"):
+            assert row[name] == current.provenance.get(name, "")
         assert (row["block"], row["width_in"], row["low_ns"]) == ("MB3D", 208, current.latency.low_ns)
 
 

@@ -25,7 +25,8 @@ class Coverage:
     newest_at: datetime
 
 
-# The columns of a target's rows: of the spec, of the entry, of its latency. `doubts` are joined; `measured_at` may be empty.
+# The columns of a target's rows: of the spec, of the entry, of its latency. `doubts` are joined by "; "; `measured_at` and
+# `sweep` may be empty.
 COLUMNS = (
     "id",
     "block",
@@ -48,6 +49,7 @@ COLUMNS = (
     "samples",
     "doubts",
     "measured_at",
+    "sweep",
 )
 
 
