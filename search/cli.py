@@ -69,6 +69,7 @@ def slim(
     initial: Annotated[
         Path | None, typer.Option("--init", metavar="FILE", help="Checkpoint of L1, L3 or L7 to start from.")
     ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Train in so many processes, or on so many GPUs.")] = 1,
     folder: Annotated[Path | None, typer.Option(help="Where all is kept.  [default: in --home]")] = None,
     database: Annotated[str | None, typer.Option(help="Table's database.  [default: $EDGELUT_DATABASE_URL]")] = None,
     url: Annotated[str | None, typer.Option(help="Table's service.  [default: $EDGELUT_URL]")] = None,
@@ -80,6 +81,7 @@ def slim(
     Trains a supernet, slims it by the table, trains what it found and measures it as a whole. Ctrl-C stops it; the same command
     goes on where it stopped.
     """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that wait leave the core to what else there is to do
     from edgelut.types import Target
 
     from . import presets
@@ -89,7 +91,7 @@ def slim(
     root = (home or settings.home()).resolve()
     target = Target(device, runtime, precision, threads, unit)
     place = _place(url, database, root)
-    plan = Plan(chosen, target, target_ms, seed, seeds, compare, initial.resolve() if initial else None)
+    plan = Plan(chosen, target, target_ms, seed, seeds, compare, initial.resolve() if initial else None, processes)
     where = (folder or root / "searches" / f"{chosen.name}-{device}-{runtime}-{seed}").resolve()
     with _Shown(where, plan.target, chosen, quiet=as_json) as shown:
         from edgelut.sources import open_source

@@ -78,7 +78,7 @@ def results_table(networks: Sequence[Mapping[str, Any]]) -> Table:
     """Return the methods as a table for a terminal of 80 columns, two lines a method."""
     found = results(networks)
     on = found[0].on if found else "test"
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("method", no_wrap=True)
     table.add_column("widths\ndepths, MB3D", no_wrap=True)
     for name in ("table\nms", "measured\nms", "error", "inherited\naccuracy", f"{on}\naccuracy"):
@@ -150,10 +150,8 @@ def plot_path(rounds: Sequence[Round], target_ms: float, file: Path) -> None:
     latency.set(ylabel="latency by the table (ms)", ylim=(0, None))
     accuracy.set(ylabel="accuracy, inherited weights")
     accuracy.yaxis.set_major_formatter(PercentFormatter(1))
-    for stage, (color, style) in enumerate(STAGES):
-        how = {"color": color, "linestyle": style, "where": "post", "linewidth": 1.8, "label": f"stage {stage + 1}"}
-        widths.step(numbers, [one.state.widths[stage] for one in rounds], **how)
-        depths.step(numbers, [one.state.depths[stage] for one in rounds], **how)
+    _draw_stages(widths, [one.state.widths for one in rounds])
+    _draw_stages(depths, [one.state.depths for one in rounds])
     depths.step(numbers, [one.state.mb3d for one in rounds], where="post", color="black", linewidth=1, label="MB3D")
     widths.set(ylabel="width (channels)", ylim=(0, None))
     depths.set(ylabel="blocks", ylim=(0, None))
@@ -163,8 +161,9 @@ def plot_path(rounds: Sequence[Round], target_ms: float, file: Path) -> None:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axes in (latency, widths, accuracy, depths):
         axes.grid(alpha=0.25)
-    latency.legend(fontsize=8, title="what was done", title_fontsize=8)
-    depths.legend(fontsize=8, ncols=2)
+    if any(one.chosen is not None for one in rounds[:-1]):
+        latency.legend(fontsize=8, title="what was done", title_fontsize=8)
+    depths.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.14), frameon=False)
     if rounds:
         said = [_described(one.state) for one in (rounds[0], rounds[-1])]
         figure.suptitle(f"from {said[0]}\nto {said[1]}", fontsize=9)
@@ -209,6 +208,16 @@ def _mark_actions(axes: Axes, rounds: Sequence[Round], values: Sequence[float]) 
         x = [index + 1 for index, one in enumerate(kinds[:-1]) if one == kind]
         if x:
             axes.scatter(x, [values[index] for index in x], color=color, marker=marker, s=28, zorder=2, label=label)
+
+
+def _draw_stages(axes: Axes, values: Sequence[tuple[int, ...]]) -> None:
+    """Draw the widths or depths of each stage over the rounds, a little apart where stages are equal."""
+    most = max((max(one) for one in values), default=0)
+    for stage, (color, style) in enumerate(STAGES):
+        y = [one[stage] + (stage - 1.5) / 100 * most for one in values]
+        axes.step(
+            range(len(y)), y, where="post", color=color, linestyle=style, linewidth=1.8, label=f"stage {stage + 1}"
+        )
 
 
 def _draw_trained(axes: Axes, method: str, own: Sequence[Mapping[str, Any]], on: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 import torch
+from torch import nn
 
 from edgelut.compose import Composition, compose
 from edgelut.efficientformer import Config, network
@@ -28,8 +29,9 @@ from .data import Data, load
 from .evaluation import inherited_accuracy, stage_channels
 from .latency import LatencyModel, lacking, missing_blocks
 from .presets import Preset
+from .processes import train_in
 from .slimming import Evaluate, Round, SearchUnlike, TargetOutOfReach, slim
-from .training import CHECKPOINT, Step, Trained, train
+from .training import CHECKPOINT, Step, Trained, TrainSettings
 
 PLAN, CANDIDATES, RESULT = "search.json", "candidates.json", "result.json"
 METHODS = ("slimmed", "uniform", "random", "evolutionary")
@@ -44,7 +46,7 @@ class Plan:
 
     `seed` is that of the supernet and of all choices; each found network is trained with so many `seeds`, from 0. With
     `compare`, the other ways search too, with as many looks at networks as slimming took. `initial` is a checkpoint of L1, L3 or
-    L7 that the supernet starts from.
+    L7 that the supernet starts from. Networks are trained in so many `processes`, each on a GPU of its own where there are any.
     """
 
     preset: Preset
@@ -54,6 +56,7 @@ class Plan:
     seeds: int = 1
     compare: bool = False
     initial: Path | None = None
+    processes: int = 1
 
     def identity(self) -> dict[str, Any]:
         """Return what must be equal for a folder's search to go on."""
@@ -194,14 +197,10 @@ class Search:
             )
             self._watcher.stage(parts)
 
-        def expected(_: object) -> torch.Tensor:
-            return preset.latency_weight * supernet.expected_latency(latency.block_ms) / full_ms
-
         settings = replace(preset.supernet, seed=self._plan.seed)
-        extra = expected if preset.latency_weight else None
-        train(
-            supernet, data, settings, folder, extra_loss=extra, watch=lambda step: self._watcher.step("supernet", step)
-        )
+        weight = preset.latency_weight / full_ms
+        extra = ExpectedLatency({spec: latency.block_ms(spec) for spec in latency.rows}, weight) if weight else None
+        self._train("supernet", supernet, data, settings, folder, extra_loss=extra)
 
     def _slim(
         self,
@@ -296,7 +295,7 @@ class Search:
                 settings = replace(preset.network, seed=seed)
                 folder = self._folder / "networks" / f"{name}-{seed}"
                 with self._timed(label):
-                    trained = train(model, data, settings, folder, test=True, watch=self._stepper(label))
+                    trained = self._train(label, model, data, settings, folder, test=True)
                 parameters = sum(value.numel() for value in model.parameters())
                 content = network_content(name, seed, config, candidates[name], compositions[name], trained, parameters)
                 networks.append(content)
@@ -309,8 +308,34 @@ class Search:
         yield
         self._seconds[part] = time.monotonic() - began
 
-    def _stepper(self, label: str) -> Callable[[Step], None]:
-        return lambda step: self._watcher.step(label, step)
+    def _train(
+        self,
+        label: str,
+        model: nn.Module,
+        data: Data,
+        settings: TrainSettings,
+        folder: Path,
+        *,
+        extra_loss: ExpectedLatency | None = None,
+        test: bool = False,
+    ) -> Trained:
+        def watch(step: Step) -> None:
+            self._watcher.step(label, step)
+
+        processes = self._plan.processes
+        return train_in(processes, model, data, settings, folder, watch=watch, extra_loss=extra_loss, test=test)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedLatency:
+    """A term of the loss: a weight times the supernet's expected latency, by the ms of its blocks."""
+
+    rows: Mapping[BlockSpec, float]
+    weight: float
+
+    def __call__(self, model: nn.Module) -> torch.Tensor:
+        assert isinstance(model, Supernet)
+        return self.weight * model.expected_latency(self.rows.__getitem__)
 
 
 def network_content(

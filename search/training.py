@@ -118,7 +118,7 @@ def one_process(precision: Precision = "auto") -> Any:
     """Return a Fabric for this process alone: on the first GPU where there is one, else on the CPU."""
     from lightning_fabric import Fabric
 
-    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    quiet()
     where = "cuda" if torch.cuda.is_available() else "cpu"
     return Fabric(accelerator=where, devices=1, precision=mixed(precision))  # type: ignore[arg-type]
 
@@ -131,6 +131,12 @@ def mixed(precision: Precision) -> str:
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
     flags = CPU.read_text() if CPU.exists() else ""
     return "bf16-mixed" if "avx512_bf16" in flags or "amx_bf16" in flags else "32-true"
+
+
+def quiet() -> None:
+    """Keep the engine from saying what it does: whoever watches is told."""
+    for name in ("lightning_fabric.utilities.rank_zero", "lightning_fabric.utilities.distributed"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class _Training:
@@ -236,7 +242,8 @@ class _Training:
         loss = sum(done.losses) / len(done.losses) if done.losses else math.nan
         done.losses = []
         seconds = done.seconds + time.monotonic() - started
-        line = {"step": done.step, "epoch": epoch + 1, "loss": loss, "accuracy": accuracy, "seconds": round(seconds, 3)}
+        line = {"step": done.step, "steps": self._steps, "epoch": epoch + 1, "loss": loss, "accuracy": accuracy}
+        line["seconds"] = round(seconds, 3)
         lr: float = self._optimizers[0].param_groups[0]["lr"]
         tau = self._raw.tau if isinstance(self._raw, Supernet) else None
         line |= {"lr": lr} if tau is None else {"lr": lr, "tau": tau}
@@ -277,7 +284,7 @@ class _Training:
         for optimizer, state in zip(self._optimizers, held["optimizers"], strict=True):
             optimizer.load_state_dict(state)
         self._done = _Progress(held["step"], held["seconds"], list(held["losses"]))
-        _keep_lines(self._folder / METRICS, self._done.step)
+        _keep_lines(self._folder, self._done.step)
         return self._done.step
 
     def _save(self, started: float) -> None:
@@ -368,21 +375,24 @@ def recalibrate(
 
 
 def read_metrics(folder: Path) -> list[Mapping[str, Any]]:
-    """Return the lines of a training's metrics: step, epoch, loss, accuracy, lr, seconds; and tau of a supernet."""
+    """Return the lines of a training's metrics: step, steps, epoch, loss, accuracy, lr, seconds; and tau of a supernet.
+
+    A last line that a kill cut off is none.
+    """
     path = folder / METRICS
-    return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
-
-
-def _keep_lines(path: Path, step: int) -> None:
-    """Drop the lines of steps that a kill undid, and a last one that it cut off."""
-    kept = []
+    found = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line)
+            found.append(json.loads(line))
         except ValueError:
             break
-    path.write_text("".join(line + "\n" for line in kept))
+    return found
+
+
+def _keep_lines(folder: Path, step: int) -> None:
+    """Drop the lines of steps that a kill undid, and a last one that it cut off."""
+    kept = [json.dumps(line) + "\n" for line in read_metrics(folder) if line["step"] <= step]
+    (folder / METRICS).write_text("".join(kept))
 
 
 def _cosine(share: float) -> float:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -14,6 +10,7 @@ from torch import nn
 
 from edgelut.efficientformer import Config, network
 from search.data import Data, load
+from search.processes import train_in
 from search.training import (
     METRICS,
     CheckpointUnlike,
@@ -130,32 +127,11 @@ def test_recalibrated_statistics_are_the_means_of_what_the_layers_see(digits: Da
     assert not model.training and {one.momentum for one in norms} == {0.1}
 
 
-TWO = """
-import sys, json, torch
-from pathlib import Path
-from lightning_fabric import Fabric
-sys.path.insert(0, {root!r})
-from tests.search.test_training import CONFIG, fresh
-from search.data import load
-from search.training import TrainSettings, train
-if __name__ == "__main__":
-    fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp")
-    fabric.launch()
-    torch.set_num_threads(1)
-    model = fresh()
-    settings = TrainSettings(epochs=1, batch=64, lr=2e-2, warmup_epochs=0.5, augment=False)
-    found = train(model, load("digits", 32, limit=640), settings, Path(sys.argv[1]), fabric=fabric)
-    total = sum(float(value.double().abs().sum()) for value in model.parameters())
-    Path(sys.argv[1], f"rank{{fabric.global_rank}}").write_text(json.dumps([total, found.steps]))
-"""
-
-
-def test_two_processes_train_one_network(tmp_path: Path) -> None:
-    script = tmp_path / "two.py"
-    script.write_text(TWO.format(root=str(Path(__file__).parent.parent.parent)))
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    ranks: list[Any] = [json.loads((tmp_path / f"rank{rank}").read_text()) for rank in range(2)]
-    assert ranks[0] == pytest.approx(ranks[1]) and ranks[0][1] == 5  # half as many steps, of twice as many images
+def test_two_processes_train_one_network_and_are_followed(digits: Data, tmp_path: Path) -> None:
+    model, seen = fresh(), list[Step]()
+    found = train_in(2, model, digits, QUICK, tmp_path, watch=seen.append, test=True)
+    assert (found.steps, found.epochs) == (15, 3)  # half as many steps, of twice as many images
+    assert [step.step for step in seen] == [5, 10, 15] and seen[-1].accuracy == found.valid_accuracy
+    assert accuracy(model, digits.test) == found.test_accuracy
+    again = train_in(2, fresh(seed=1), digits, QUICK, tmp_path, test=True)
+    assert again.resumed_steps == 15 and again.test_accuracy == found.test_accuracy
