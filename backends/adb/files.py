@@ -13,6 +13,7 @@ import shlex
 import shutil
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ ASK_S = 30.0
 SLOWEST_BYTES_S = 1 << 20  # of a push, beyond ASK_S
 SPARE_BYTES = 16 << 20  # that a push leaves free
 LIVE_S = 3600  # what was used within it may be another process's
+RECENT_S = LIVE_S / 2  # what was used within it is taken to be there for TRUST_S: nobody makes room by it before
+TRUST_S = 0.8 * (LIVE_S - RECENT_S)
 _FULL = re.compile(r"no space left|enospc|disk full", re.IGNORECASE)
 
 
@@ -86,25 +89,39 @@ class Store:
 
     def __init__(self) -> None:
         self._own: set[str] = set()  # hashes pushed or found by this process
+        self._known: dict[str, float] = {}  # paths on the phone, and until when each is sure to be there
         self._turn = threading.Lock()
 
     def push(self, phone: Phone, path: Path) -> str:
         """Bring a file or folder to a phone and return its path there; raise DeviceUnusable, FileNotFoundError."""
         wanted = content(path)
         with self._turn:
-            here, free = self._look(phone, wanted)
-            if not here:
-                self._make_room(phone, wanted, free)
-                self._send(phone, wanted, path.absolute())
+            if self._known.get(wanted.there, 0.0) < time.monotonic():
+                here, free = self._look(phone, wanted)
+                if not here:
+                    self._make_room(phone, wanted, free)
+                    self._send(phone, wanted, path.absolute())
+                self._known[wanted.there] = time.monotonic() + TRUST_S
             self._own.add(wanted.sha256)
         return wanted.there
 
+    def forget(self) -> None:
+        """Believe no more that anything is there: the phone was away."""
+        self._known.clear()
+
     def _look(self, phone: Phone, wanted: Content) -> tuple[bool, int | None]:
-        """Say whether it is there, which is a use of it, and how many bytes are free."""
+        """Say whether it is there, which is a use of it, and how many bytes are free; note what else was used lately."""
         folder = shlex.quote(f"{ROOT}/{wanted.sha256}")
-        script = f"[ -e {shlex.quote(wanted.there)} ] && touch {folder} && echo here || {{ df -k /data/local/tmp; }} 2>/dev/null"
-        said = phone.ask(script, ASK_S).strip()
-        return said == "here", texts.free_bytes(said)
+        script = (
+            f"{{ [ -e {shlex.quote(wanted.there)} ] && touch {folder} && echo here || df -k /data/local/tmp; echo @@; "
+            f"cd {ROOT} && for used in $(find . -maxdepth 1 -name '[0-9a-f]*' -mmin -{RECENT_S / 60:.0f}); "
+            'do printf "%s\\n" "$used"/*; done; } 2>/dev/null'
+        )
+        said, _, used = phone.ask(script, ASK_S).partition("@@")
+        until = time.monotonic() + TRUST_S
+        for name in re.findall(r"^\./([0-9a-f]{64}/.+)$", used, flags=re.MULTILINE):
+            self._known[f"{ROOT}/{name}"] = until
+        return said.strip() == "here", texts.free_bytes(said)
 
     def _make_room(self, phone: Phone, wanted: Content, free: int | None) -> None:
         needed = wanted.size + SPARE_BYTES

@@ -84,6 +84,7 @@ class Android(Device):
     def clean(self) -> int:
         """Remove every file of ours from the phone; return how many bytes they held."""
         with self._connected() as phone:
+            self._store.forget()
             return files.clean(phone)
 
     @property
@@ -112,6 +113,7 @@ class Android(Device):
         """Look the transport up again at the next call."""
         with self._turn:
             self._found = None
+        self._store.forget()
 
 
 class _Connected:

@@ -174,6 +174,21 @@ def test_a_file_and_its_twin_of_another_name_lie_side_by_side(android: Android, 
     assert android.run(["cat", one, two], 10) == b"samesame"
 
 
+def test_one_look_finds_all_that_another_process_pushed_lately(
+    attached_phone: Running, android: Android, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("one", "two", "three")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    there = [android.push(tmp_path / name) for name in names]
+    android.run(["touch", "-d", "2020-01-01 00:00", there[2].rpartition("/")[0]], 10)
+    other, commands, run = Android(attached_phone.serial), [], client.run
+    monkeypatch.setattr(client, "run", lambda args, timeout_s: (commands.extend(args[2:3]), run(args, timeout_s))[1])
+    assert [other.push(tmp_path / name) for name in names] == there
+    assert commands.count("shell") == 2, "for the first, and for the one that others may remove"
+    assert "push" not in commands
+
+
 def test_what_is_not_there_is_not_found(android: Android, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         android.pull("/data/local/tmp/nowhere", tmp_path / "back")
