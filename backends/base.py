@@ -104,6 +104,7 @@ class Session(ABC):
     """A loaded artifact, ready to run."""
 
     loaded: Loaded
+    first_call_ns: int | None = None  # about what a call took in `prepare`, of a session that counts instructions
 
     @abstractmethod
     def run(self, inputs: Mapping[str, Array]) -> list[Array]:

@@ -149,7 +149,11 @@ class NativeSession(Session):
         with tempfile.TemporaryDirectory(prefix="edgelut-") as folder:
             path = Path(folder, "inputs")
             path.write_bytes(content)
-            answer = runner.ask(f"bind {self._number} {_quoted(self._device.push(path))}", OPEN_S)
+            there = _quoted(self._device.push(path))
+            started = time.perf_counter_ns()
+            answer = runner.ask(f"bind {self._number} {there}", OPEN_S)
+        if runner.counts:
+            self.first_call_ns = time.perf_counter_ns() - started
         self._bound = content
         peak = answer.get("peak_memory_bytes")
         if peak is not None:
