@@ -52,7 +52,8 @@ def test_a_page_opens_without_complaint_and_as_wide_as_the_window(
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(running.url + path.format(**running.ids), wait_until="networkidle")
     expect(page.locator("h1")).not_to_be_empty()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.wait_for_function("document.documentElement.scrollWidth <= innerWidth")  # once the icons' font is there
+    assert page.evaluate("innerWidth") == width
     assert not page.locator("[role=alert]").count()
 
 
