@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import random
-import socket
-import subprocess
-import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from attached import attached_phone, measured
 from report import Figure, parser, publish
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
-
-from backends.adb import client
-from db.engine import open_store
 from edgelut.blocks import get_kind
 from edgelut.plan import Policy
 from edgelut.types import BlockSpec
-from emulator.arm64 import Arm64Userland
-from emulator.phone import Phone, Running, running
-from profiler.request import TargetRequest
-from profiler.sweep import run_sweep
 from supernet.blocks import macs
 
 # Every multiple of 16 up to the widths of EfficientFormer-L1 at a resolution, and how many are drawn of them. What a block does
@@ -46,9 +34,7 @@ def main() -> None:
     options = parser(__doc__ or "").parse_args()
     groups = _specs(options.seed)
     specs = [spec for some in groups.values() for spec in some]
-    with tempfile.TemporaryDirectory() as folder, _adb_server(), running(Phone(Arm64Userland())) as phone:
-        _connect(phone)
-        device = f"android:{phone.serial}"
+    with tempfile.TemporaryDirectory() as folder, attached_phone() as device:
         first = _rows(specs, device, "onnxruntime-native", COUNTED, Path(folder, "first"))
         second = _rows(specs, device, "onnxruntime-native", COUNTED, Path(folder, "second"))
         latency = _rows(specs, "host", "onnxruntime-cpu", Policy(seed=options.seed), Path(folder, "host"))
@@ -75,12 +61,8 @@ def _specs(seed: int) -> dict[str, list[BlockSpec]]:
 def _rows(specs: Sequence[BlockSpec], device: str, runtime: str, policy: Policy, home: Path) -> Figures:
     """Measure the blocks alone; return p10 of each, in ns or in instructions."""
     home.mkdir()
-    with open_store(f"sqlite:///{home / 'edgelut.db'}", migrate=True) as store:
-        points = TargetRequest(devices=[device], runtimes=[runtime]).points(specs)
-        result = run_sweep(points, store, home, policy)
-    if result.failures:
-        raise SystemExit(f"not every block was measured: {result.failures[0]}")
-    return {entry.spec: entry.latency.p10_ns for entry in result.measured}
+    found, _ = measured(specs, device, runtime, policy, home / "edgelut.db", home)
+    return {entry.spec: entry.latency.p10_ns for entry in found}
 
 
 def _figures(groups: Mapping[str, list[BlockSpec]], first: Figures, second: Figures, latency: Figures) -> list[Figure]:
@@ -115,23 +97,6 @@ def _spearman(left: Sequence[float], right: Sequence[float]) -> float:
     """Return the correlation of ranks; ties do not occur."""
     ranks = [np.argsort(np.argsort(values)) for values in (left, right)]
     return float(np.corrcoef(*ranks)[0, 1])
-
-
-@contextmanager
-def _adb_server() -> Iterator[None]:
-    """Have an adb server of our own on a free port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        os.environ["ANDROID_ADB_SERVER_PORT"] = str(probe.getsockname()[1])
-    try:
-        yield
-    finally:
-        subprocess.run([client.path(), "kill-server"], timeout=30, check=False, capture_output=True)
-
-
-def _connect(phone: Running) -> None:
-    client.run(["connect", phone.address], 30)
-    client.run(["-s", phone.address, "wait-for-device"], 30)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,8 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("names", nargs="*", help="scripts to run, without .py (default: all)")
     options = arguments.parse_args()
-    scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in {"report", "run", "slow_phone"})
+    shared = {"attached", "report", "run", "slow_phone"}
+    scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in shared)
     figures: list[Figure] = []
     failed: list[str] = []
     for script in [path for path in scripts if not options.names or path.stem in options.names]:
