@@ -183,6 +183,7 @@ def test_one_look_finds_all_that_another_process_pushed_lately(
     there = [android.push(tmp_path / name) for name in names]
     android.run(["touch", "-d", "2020-01-01 00:00", there[2].rpartition("/")[0]], 10)
     other, commands, run = Android(attached_phone.serial), [], client.run
+    other.phone()  # found
     monkeypatch.setattr(client, "run", lambda args, timeout_s: (commands.extend(args[2:3]), run(args, timeout_s))[1])
     assert [other.push(tmp_path / name) for name in names] == there
     assert commands.count("shell") == 2, "for the first, and for the one that others may remove"
