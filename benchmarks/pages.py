@@ -23,7 +23,8 @@ from edgelut.types import BlockSpec, Target
 
 TARGET = Target("lab", "onnxruntime-cpu")
 TABLE = f"/table?device={TARGET.device}&runtime={TARGET.runtime}"
-PATHS = ("/", TABLE, "/jobs", "/network", "/space", f"/compare?a={TARGET}&b={TARGET}")
+COMPARE = f"/compare?a={TARGET}&b={TARGET}"
+PATHS = ("/", TABLE, "/jobs", "/network", "/space", COMPARE)
 REPEATS = 5
 SETTLE_S = 20.0  # until the pages have been made, or are forgotten: what is asked of is open pages, not opening ones
 # Waits for the next frame in which something is so; gives the milliseconds since it began.
@@ -52,6 +53,11 @@ FILTER = """async (width) => { %s
 }"""
 SHOWN = '() => document.querySelector("h1")?.textContent && document.querySelector(".el-card, .ag-row")'
 ROWS = '() => document.querySelectorAll(".ag-row .ag-cell").length > 20'
+
+# Charts come last: each has its series.
+DRAWN = """() => { const charts = [...document.querySelectorAll(".nicegui-echart")];
+  const drawn = (one) => { try { return getElement(one).chart.getOption().series.length; } catch { return false; } };
+  return charts.length > 1 && charts.every(drawn); }"""
 
 
 def specs(rows: int) -> list[BlockSpec]:
@@ -121,6 +127,12 @@ def crowd_cost(browser: Browser, url: str, shown: str, rows: int, people: int, t
     return ratios
 
 
+def shown_in(took: list[float], name: str) -> Figure:
+    """Return the median as a figure that has a goal."""
+    middle = statistics.median(took)
+    return Figure(name, middle, "ms", "<= 2,000 ms", middle <= 2000)
+
+
 def figures(rows: int, people: int) -> list[Figure]:
     """Return the figures."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -137,7 +149,10 @@ def figures(rows: int, people: int) -> list[Figure]:
         context = browser.new_context(viewport={"width": 1280, "height": 900})
         context.set_default_timeout(60_000)
         opened = {path: [opened_ms(context, shown + path, SHOWN) for _ in range(REPEATS)] for path in PATHS}
-        whole = [opened_ms(context, shown + TABLE, ROWS) for _ in range(REPEATS)]
+        whole = {
+            (path, ready): [opened_ms(context, shown + path, ready) for _ in range(REPEATS)]
+            for path, ready in ((TABLE, ROWS), (TABLE, DRAWN), (COMPARE, ROWS), (COMPARE, DRAWN))
+        }
         page = context.new_page()
         page.goto(shown + TABLE)
         page.wait_for_function(ROWS)
@@ -149,10 +164,13 @@ def figures(rows: int, people: int) -> list[Figure]:
     slowest = max(opened, key=lambda path: middle(opened[path]))
     cost = (1 - middle(ratios)) * 100
     return [
-        Figure("dashboard: first page, empty cache", first, "ms", "<= 2,000 ms", first <= 2000),
-        Figure("dashboard: first page, again", middle(opened["/"]), "ms", "<= 2,000 ms", middle(opened["/"]) <= 2000),
+        shown_in([first], "dashboard: first page, empty cache"),
+        shown_in(opened["/"], "dashboard: first page, again"),
         Figure("dashboard: slowest page", middle(opened[slowest]), "ms", baseline=slowest.partition("?")[0]),
-        Figure(f"dashboard: table of {rows:,} rows", middle(whole), "ms"),
+        shown_in(whole[TABLE, ROWS], f"dashboard: table of {rows:,} rows"),
+        Figure("dashboard: the same with its charts", middle(whole[TABLE, DRAWN]), "ms"),
+        shown_in(whole[COMPARE, ROWS], f"dashboard: {rows:,} rows compared"),
+        Figure("dashboard: the same with its charts", middle(whole[COMPARE, DRAWN]), "ms"),
         Figure("dashboard: a jump through the rows", max(scrolled), "ms", "<= 200 ms", max(scrolled) <= 200),
         Figure("dashboard: a filter on the rows", max(filtered), "ms", "<= 200 ms", max(filtered) <= 200),
         Figure(f"dashboard: GET /latency, {people} open pages", cost, "% slower", "<= 10 %", cost <= 10),

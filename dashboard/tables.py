@@ -129,7 +129,11 @@ class Grid:
     def show(self, rows: Sequence[dict[str, Any]]) -> None:
         """Show other rows in place; sorting, filters and place stay."""
         self.grid.options["rowData"] = list(rows)
-        self.grid.run_grid_method("setGridOption", "rowData", list(rows))
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        columns = [[row.get(name) for row in rows] for name in names]
+        packed = msgspec.json.encode({"names": names, "columns": columns}).decode()
+        # As a text: the browser reads JSON in a fraction of the time that it takes to read as many rows as a program.
+        self.grid.client.run_javascript(f"edgelut.show({self.grid.id}, {json.dumps(packed)})")
 
     def search(self, words: str) -> None:
         """Show only rows that hold these words."""

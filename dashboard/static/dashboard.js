@@ -88,14 +88,18 @@ window.edgelut = (() => {
   }
 
   // Rows come as columns, a third of the size; ids keep the place and the selection when they are loaded again.
+  function rowsOf({ names, columns }) {
+    const rows = Array.from({ length: columns.length ? columns[0].length : 0 }, () => ({}));
+    names.forEach((name, column) => columns[column].forEach((value, row) => { rows[row][name] = value; }));
+    return rows;
+  }
+  const show = (id, packed) => getElement(id)?.api?.setGridOption("rowData", rowsOf(JSON.parse(packed)));
   async function load(api, url) {
     api.setGridOption("loading", true);
     try {
       const answer = await fetch(url, { credentials: "same-origin" });
       if (!answer.ok) throw new Error(await answer.text());
-      const { names, columns } = await answer.json();
-      const rows = Array.from({ length: columns.length ? columns[0].length : 0 }, () => ({}));
-      names.forEach((name, column) => columns[column].forEach((value, row) => { rows[row][name] = value; }));
+      const rows = rowsOf(await answer.json());
       if (!api.isDestroyed()) api.setGridOption("rowData", rows);
       return rows.length;
     } catch (error) {
@@ -124,5 +128,5 @@ window.edgelut = (() => {
   addEventListener("DOMContentLoaded", () => {
     new MutationObserver(paintAll).observe(document.body, { childList: true, subtree: true });
   });
-  return { remember, mode, saveImage, saveCsv, address, gridChanged, load, openRow, cellLink, figure, share, paintAll, chartTheme };
+  return { remember, mode, saveImage, saveCsv, address, gridChanged, load, show, openRow, cellLink, figure, share, paintAll, chartTheme };
 })();

@@ -61,7 +61,7 @@ def test_a_page_opens_without_complaint_and_as_wide_as_the_window(
     page.set_viewport_size({"width": width, "height": 844})
     page.goto(running.url + path.format(**running.ids), wait_until="networkidle")
     expect(page.locator("h1")).not_to_be_empty()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
     assert not page.locator("[role=alert]").count()
 
 
