@@ -28,6 +28,35 @@ def heat_map(rows: Sequence[Found], measure: str = "time") -> dict[str, Any]:
         dict.fromkeys(row.spec.width for row in sorted(rows, key=lambda one: (one.spec.width_in, one.spec.width_out)))
     )
     resolutions = sorted({row.spec.resolution for row in rows})
+    cells, low, high = _cells(rows, measure, widths, resolutions)
+    return {
+        "animation": False,
+        "aria": {"enabled": False},
+        "grid": {**GRID, "top": 12, "bottom": 74},
+        "tooltip": {":formatter": "params => params.data.name", "confine": True},
+        **map_axes(widths, resolutions, "width", "resolution", above=True),
+        "visualMap": {
+            "type": "continuous",
+            "min": low,
+            "max": high if high > low else low + 0.1,
+            "orient": "horizontal",
+            "left": "center",
+            "bottom": 0,
+            "itemHeight": 140,
+            "itemWidth": 12,
+            "inRange": {"color": list(MAGNITUDE)},
+            ":formatter": f"value => Number((10 ** value).toPrecision(3)).toLocaleString('en-US') + ' {UNITS[measure]}'",
+            "text": None,
+            "calculable": True,
+        },
+        "series": [{"type": "heatmap", "data": cells, "progressive": 0, "label": {"show": True, "fontSize": 11}}],
+    }
+
+
+def _cells(
+    rows: Sequence[Found], measure: str, widths: Sequence[str], resolutions: Sequence[int]
+) -> tuple[list[dict[str, Any]], float, float]:
+    """Return the cells of a map, and the least and largest logarithm of what they show."""
     column, line = {width: n for n, width in enumerate(widths)}, {side: n for n, side in enumerate(resolutions)}
     cells, values = [], []
     mixed = len({row.standing for row in rows}) > 1
@@ -54,35 +83,17 @@ def heat_map(rows: Sequence[Found], measure: str = "time") -> dict[str, Any]:
     for cell in cells:  # dark cells get light text
         share = (cell["value"][2] - low) / (high - low) if high > low else 1.0
         cell["label"]["color"] = "#ffffff" if share < 0.55 else "#111111"
-    option: dict[str, Any] = {
-        "animation": False,
-        "aria": {"enabled": False},
-        "grid": {**GRID, "top": 12, "bottom": 74},
-        "tooltip": {":formatter": "params => params.data.name", "confine": True},
-        "xAxis": {"type": "category", "data": widths, "name": "width", "nameLocation": "middle", "nameGap": 26},
-        "yAxis": {
-            "type": "category",
-            "data": [str(side) for side in resolutions],
-            "name": "resolution",
-            "nameLocation": "end",
-        },
-        "visualMap": {
-            "type": "continuous",
-            "min": low,
-            "max": high if high > low else low + 0.1,
-            "orient": "horizontal",
-            "left": "center",
-            "bottom": 0,
-            "itemHeight": 140,
-            "itemWidth": 12,
-            "inRange": {"color": list(MAGNITUDE)},
-            ":formatter": f"value => Number((10 ** value).toPrecision(3)).toLocaleString('en-US') + ' {UNITS[measure]}'",
-            "text": None,
-            "calculable": True,
-        },
-        "series": [{"type": "heatmap", "data": cells, "progressive": 0, "label": {"show": True, "fontSize": 11}}],
+    return cells, low, high
+
+
+def map_axes(across: Sequence[str], up: Sequence[int], name: str, name_up: str, above: bool = False) -> dict[str, Any]:
+    """Return the axes of a map with one column and one row a value; the vertical one is named beside it, or above."""
+    sideways = {"nameLocation": "middle", "nameGap": 26}
+    upwards = {"nameLocation": "end"} if above else {"nameLocation": "middle", "nameGap": 38}
+    return {
+        "xAxis": {"type": "category", "data": list(across), "name": name, **sideways},
+        "yAxis": {"type": "category", "data": [str(row) for row in up], "name": name_up, **upwards},
     }
-    return option
 
 
 def cell_words(row: Found, measure: str = "time") -> str:

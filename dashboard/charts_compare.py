@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
+from .charts import map_axes
 from .colours import RATIO
 from .ratios import Pair, column_of, columns, percent, resolutions
 
@@ -52,14 +53,7 @@ def ratio_map(pairs: Sequence[Pair], of: str, span: float | None = None) -> Opti
         "animation": False,
         "grid": {"left": 62, "right": 16, "top": 10, "bottom": 84},
         "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
-        "xAxis": {"type": "category", "data": across, "name": "width", "nameLocation": "middle", "nameGap": 26},
-        "yAxis": {
-            "type": "category",
-            "data": [str(side) for side in up],
-            "name": "map",
-            "nameLocation": "middle",
-            "nameGap": 38,
-        },
+        **map_axes(across, up, "width", "map"),
         "visualMap": {
             "type": "continuous",
             "min": -span,

@@ -9,6 +9,7 @@ from typing import Any
 from edgelut.blocks import EMBEDDING
 from edgelut.types import BlockSpec
 
+from .charts import map_axes
 from .ratios import column_of, columns, resolutions
 from .spaces import LETTERS, SAID, STATES, State
 
@@ -29,12 +30,13 @@ def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
     by_widths = specs[0].kind == EMBEDDING.name
     across = [str(width) for width in sorted({one.width_out for one in specs})] if by_widths else columns(specs)
     rows = sorted({one.width_in for one in specs}) if by_widths else resolutions(specs)
+    column, line = {name: n for n, name in enumerate(across)}, {row: n for n, row in enumerate(rows)}
     few = len(across) <= 48
     data = [
         {
             "value": [
-                across.index(str(spec.width_out) if by_widths else column_of(spec)),
-                rows.index(spec.width_in if by_widths else spec.resolution),
+                column[str(spec.width_out) if by_widths else column_of(spec)],
+                line[spec.width_in if by_widths else spec.resolution],
                 STATES.index(state),
             ],
             "tip": f"<b>{escape(str(spec))}</b><br>{SAID[state]}",
@@ -51,20 +53,7 @@ def coverage_map(specs: Sequence[BlockSpec], states: Sequence[State]) -> Option:
         "animation": False,
         "grid": {"left": 62, "right": 16, "top": 30, "bottom": 44},
         "tooltip": {":formatter": "cell => cell.data.tip", "confine": True},
-        "xAxis": {
-            "type": "category",
-            "data": across,
-            "name": "output width" if by_widths else "width",
-            "nameLocation": "middle",
-            "nameGap": 26,
-        },
-        "yAxis": {
-            "type": "category",
-            "data": [str(row) for row in rows],
-            "name": "input width" if by_widths else "map",
-            "nameLocation": "middle",
-            "nameGap": 38,
-        },
+        **map_axes(across, rows, *(("output width", "input width") if by_widths else ("width", "map"))),
         "visualMap": {
             "type": "piecewise",
             "pieces": pieces,
