@@ -97,10 +97,7 @@ class Store:
         wanted = content(path)
         with self._turn:
             if self._known.get(wanted.there, 0.0) < time.monotonic():
-                here, free = self._look(phone, wanted)
-                if not here:
-                    self._make_room(phone, wanted, free)
-                    self._send(phone, wanted, path.absolute())
+                self._bring(phone, wanted, path.absolute())
                 self._known[wanted.there] = time.monotonic() + TRUST_S
             self._own.add(wanted.sha256)
         return wanted.there
@@ -109,12 +106,30 @@ class Store:
         """Believe no more that anything is there: the phone was away."""
         self._known.clear()
 
-    def _look(self, phone: Phone, wanted: Content) -> tuple[bool, int | None]:
-        """Say whether it is there, which is a use of it, and how many bytes are free; note what else was used lately."""
+    def _bring(self, phone: Phone, wanted: Content, path: Path) -> None:
+        """Send it, unless it is there, by a folder of our own that is left in no case."""
+        stage = f"{ROOT}/{STAGED}{secrets.token_hex(6)}"
+        here, free = self._look(phone, wanted, stage)
+        if here:
+            return
+        try:
+            self._make_room(phone, wanted, free)
+            self._send(phone, wanted, path, stage)
+        except BaseException:
+            with suppress(DeviceUnusable, TimeoutError):  # gone: it is removed by a later prune
+                phone.shell(f"rm -rf {stage}", ASK_S)
+            raise
+
+    def _look(self, phone: Phone, wanted: Content, stage: str) -> tuple[bool, int | None]:
+        """Say whether it is there, which is a use of it, and how many bytes are free, having made a folder for it.
+
+        Whatever else was used lately is noted, and not looked for again.
+        """
         folder = shlex.quote(f"{ROOT}/{wanted.sha256}")
+        make = f"{{ df -k /data/local/tmp; mkdir -p {stage}; }}"
         script = (
-            f"{{ [ -e {shlex.quote(wanted.there)} ] && touch {folder} && echo here || df -k /data/local/tmp; echo @@; "
-            f"cd {ROOT} && for used in $(find . -maxdepth 1 -name '[0-9a-f]*' -mmin -{RECENT_S / 60:.0f}); "
+            f"{{ [ -e {shlex.quote(wanted.there)} ] && touch {folder} && echo here || {make}; echo @@; cd {ROOT} && "
+            f"for used in $(find . -maxdepth 1 -name '[0-9a-f]*' -mmin -{RECENT_S / 60:.0f}); "
             'do printf "%s\\n" "$used"/*; done; } 2>/dev/null'
         )
         said, _, used = phone.ask(script, ASK_S).partition("@@")
@@ -131,21 +146,14 @@ class Store:
         if free + freed < needed:
             raise DeviceUnusable(_full(phone, wanted, free + freed))
 
-    def _send(self, phone: Phone, wanted: Content, path: Path) -> None:
-        """Push to a name of our own, check what arrived, and rename it."""
-        stage = f"{ROOT}/{STAGED}{secrets.token_hex(6)}"
-        try:
-            with _without_links(path, wanted) as source:
-                self._copy(phone, wanted, source, stage)
-            _check(phone, wanted, stage)
-            _keep(phone, wanted, stage)
-        except BaseException:
-            with suppress(DeviceUnusable, TimeoutError):  # gone: it is removed by a later prune
-                phone.shell(f"rm -rf {stage}", ASK_S)
-            raise
+    def _send(self, phone: Phone, wanted: Content, path: Path, stage: str) -> None:
+        """Push to a folder of our own, check what arrived, and rename it."""
+        with _without_links(path, wanted) as source:
+            self._copy(phone, wanted, source, stage)
+        _check(phone, wanted, stage)
+        _keep(phone, wanted, stage)
 
     def _copy(self, phone: Phone, wanted: Content, source: Path, stage: str) -> None:
-        phone.ask(f"mkdir -p {stage}", ASK_S)
         limit = ASK_S + wanted.size / SLOWEST_BYTES_S
         for attempt in range(2):
             try:
