@@ -32,19 +32,13 @@ def main() -> None:
     options = arguments.parse_args()
     with ExitStack() as stack:
         home = options.keep or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        command = ["search", "slim", options.preset, "--measure-missing", "--compare", "--json", "--home", str(home)]
-        command += ["--seed", str(options.seed), "--seeds", str(options.seeds)]
+        command = ["search", "slim", options.preset, "--measure-missing", "--compare", "--home", str(home)]
+        command += ["--folder", str(home / "search"), "--seed", str(options.seed), "--seeds", str(options.seeds)]
         command += ["--importance", options.importance] if options.importance else []
         environment = {name: value for name, value in os.environ.items() if name != "EDGELUT_URL"}
         environment["EDGELUT_DATABASE_URL"] = f"sqlite:///{home.resolve() / 'edgelut.db'}"
-        done = subprocess.run(
-            [sys.executable, "-m", "edgelut", *command],
-            stdout=subprocess.PIPE,
-            env=environment,
-            timeout=TIMEOUT_S,
-            check=True,
-        )
-    found = json.loads(done.stdout)
+        subprocess.run([sys.executable, "-m", "edgelut", *command], env=environment, timeout=TIMEOUT_S, check=True)
+        found = json.loads((home / "search" / "result.json").read_text())
     publish(figures(found), options.json)
 
 
