@@ -73,6 +73,18 @@ def ci_command(
     """Compare a build with a baseline: exit 0 passed, 1 regression, 2 could not tell."""
     if context.invoked_subcommand is not None:
         return
+    if self_test:
+        if markdown is not None or junit is not None:
+            raise InvalidSpec("--self-test prints rates, as JSON too: it writes no --markdown and no --junit")
+        _self_test(config, url, run_id, wait_for_devices, runs, json_file, as_json)
+    result = _verdict(config, url, allow_no_baseline, wait_for_devices, branch=branch, commit=commit, run=run_id)
+    _write_reports(result, markdown, junit, json_file)
+    _print(result, as_json)
+    raise typer.Exit(result.exit_code)
+
+
+def _verdict(config: Path, url: str | None, allow_no_baseline: bool, wait_s: float, **build: str) -> Result:
+    """Measure the build and compare it; what makes that impossible is a verdict too. `build`: its branch, commit and run."""
     from .ci.config import load
     from .ci.flow import Flow
     from .ci.progress import Progress
@@ -80,29 +92,23 @@ def ci_command(
     from .ci.surroundings import find
 
     started = datetime.now(UTC)
-    if self_test:
-        if markdown is not None or junit is not None:
-            raise InvalidSpec("--self-test prints rates, as JSON too: it writes no --markdown and no --junit")
-        _self_test(config, url, run_id, wait_for_devices, runs, json_file, as_json)
     try:
-        surroundings = find(os.environ, Path.cwd(), branch=branch, commit=commit, run=run_id)
+        surroundings = find(os.environ, Path.cwd(), **build)
         with _terminated(), Progress(sys.stderr, github=surroundings.github) as progress:
             asked = load(config)
             kind, _, name = asked.baseline.partition(":")
             apart = surroundings.beside(asked.record_on, name if kind == "branch" else "")
             with _connect(asked, url) as jobs:
-                result = Flow(jobs, asked, apart, progress, allow_no_baseline, wait_for_devices).run()
+                result = Flow(jobs, asked, apart, progress, allow_no_baseline, wait_s).run()
             _annotate(result, progress)
+        return result
     except EdgelutError as error:  # nothing was sent yet: a configuration, an address, a package that is missing
-        result = Result("unclear", UNDECIDED, str(error), "edgelut ci", started)
+        return Result("unclear", UNDECIDED, str(error), "edgelut ci", started)
     except Exception as error:  # noqa: BLE001 - Python would end with 1, and a mistake of ours is no regression of theirs
         Console(stderr=True).print(format_exc(), markup=False, highlight=False, soft_wrap=True)
-        result = Result(
+        return Result(
             "unclear", UNDECIDED, f"edgelut itself failed: {type(error).__name__}: {error}", "edgelut ci", started
         )
-    _write_reports(result, markdown, junit, json_file)
-    _print(result, as_json)
-    raise typer.Exit(result.exit_code)
 
 
 def _self_test(
