@@ -23,7 +23,7 @@ from edgelut.types import BlockSpec, Run
 SPECS = [MB4D.spec(width, 7) for width in range(16, 257, 16)]
 FEW = 4
 MORE = len(SPECS) - FEW
-TURNS = 2
+TURNS = 3
 RUNTIME = "onnxruntime-native"
 GOAL_S = 0.5
 
