@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +19,8 @@ from api.testing import InProcess
 from db.engine import SqlStore
 from edgelut.blocks import IDENTITY
 from edgelut.jobs import ENDED, Job, JobPoint, JobRequest
-from edgelut.types import BlockSpec
+from edgelut.plan import Policy
+from edgelut.types import BlockSpec, Run, Target
 from jobs.service import Jobs
 from profiler.agent import Agent
 from profiler.agent_report import Report
@@ -28,6 +30,9 @@ from tests.profiler.outside.known import know_runtimes
 
 URL = "http://service"
 SIDE = 4
+LAB = Target("lab-1", "null")
+SCRIPTED = Target("lab-1", "scripted")
+ROUNDS = Policy().min_rounds
 
 
 def specs(*widths: int) -> tuple[BlockSpec, ...]:
@@ -163,3 +168,29 @@ def wait_until(what: Callable[[], object], seconds: float = 30.0) -> None:
     while not what():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for what did not come"
         time.sleep(0.01)
+
+
+def nth(what: str, number: int, act: Callable[[], object]) -> Callable[[str], None]:
+    """Return a hook that acts once, before the n-th message to a path that ends so; what is read does not count."""
+    seen: Counter[str] = Counter()
+
+    def on_request(path: str) -> None:
+        if path.startswith("POST ") and path.endswith(what):
+            seen[what] += 1
+            if seen[what] == number:
+                act()
+
+    return on_request
+
+
+def rounds_of(lab: Lab, job: Job) -> Counter[tuple[int, int]]:
+    """Return how often each round of each point is stored."""
+    return Counter((run.spec.width_in, run.round) for run in runs_of(lab, job))
+
+
+def runs_of(lab: Lab, job: Job) -> list[Run]:
+    return [run for sweep in {point.sweep for point in lab.points(job)} for run in lab.store.sweep_runs(sweep)]
+
+
+def assert_each_round_once(lab: Lab, job: Job, *widths: int) -> None:
+    assert rounds_of(lab, job) == Counter({(width, number): 1 for width in widths for number in range(ROUNDS)})
