@@ -11,7 +11,9 @@ import pytest
 
 from db.engine import SqlStore, open_store
 from jobs.engine import Engine
+from jobs.service import Jobs
 from tests.jobs.nursery import Nursery
+from tests.jobs.support import TinyAgent
 
 
 @pytest.fixture(scope="session")
@@ -79,6 +81,19 @@ def make_engine(store: SqlStore) -> Iterator[MakeEngine]:
     yield one
     for engine in made:
         engine.stop()
+
+
+@pytest.fixture
+def jobs(store: SqlStore) -> Jobs:
+    """A facade that tells no engine: what is closed is closed by the engine alone."""
+    return Jobs(store)
+
+
+@pytest.fixture
+def agent(jobs: Jobs) -> TinyAgent:
+    agent = TinyAgent(jobs)
+    agent.announce()
+    return agent
 
 
 @pytest.fixture

@@ -6,9 +6,12 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
+from db.engine import SqlStore
 from edgelut import MB3D, MB4D
 from edgelut.jobs import Announcement, BatchPoint, Claim, Closed, DeviceInfo, Job, JobRequest, RuntimeInfo, Standing
 from edgelut.testing import make_entry, make_run
@@ -95,3 +98,41 @@ def wait_until(what: Callable[[], object], seconds: float = 60.0) -> None:
     while not what():
         assert time.monotonic() < deadline, f"waited {seconds:g} s for what did not come"
         time.sleep(0.02)
+
+
+def measure(store: SqlStore, agent: TinyAgent) -> None:
+    """Close all points that there are, and no job."""
+    while (claim := store.claim(agent.name, agent.session, agent.devices)) is not None:
+        store.put_batch_entries(claim.batch, claim.lease, [agent.row(claim, one) for one in claim.points])
+        store.finish_batch(claim.batch, claim.lease, interrupted=False)
+
+
+def ended(store: SqlStore, job: Job) -> Callable[[], bool]:
+    def has_ended() -> bool:
+        found = store.find_job(job.id)
+        return found is not None and found.state in ("done", "cancelled")
+
+    return has_ended
+
+
+def rows(store: SqlStore, table: str, columns: str = "*", where: str = "1 = 1") -> list[Any]:
+    """Return rows of DBOS's own tables."""
+    schema = "dbos." if store.engine.dialect.name == "postgresql" else ""
+    with store.engine.connect() as connection:
+        return list(connection.execute(sa.text(f"SELECT {columns} FROM {schema}{table} WHERE {where}")))
+
+
+def workflows(store: SqlStore) -> dict[str, str]:
+    return {row[0]: row[1] for row in rows(store, "workflow_status", "workflow_uuid, status")}
+
+
+def looks(store: SqlStore, job: Job) -> int:
+    """Return how often a job's workflow has looked at it and stored what it saw."""
+    where = f"workflow_uuid = '{job.id}' AND function_name = 'edgelut.look'"
+    return int(rows(store, "operation_outputs", "count(*)", where)[0][0])
+
+
+def change(store: SqlStore, statement: str) -> None:
+    schema = "dbos." if store.engine.dialect.name == "postgresql" else ""
+    with store.engine.execution_options(edgelut_writes=True).begin() as connection:
+        connection.execute(sa.text(statement.replace("workflow_status", f"{schema}workflow_status")))

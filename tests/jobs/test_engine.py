@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
-import socket
 import sqlite3
 import threading
 import time
-from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -18,63 +14,23 @@ from dbos import DBOS
 
 from db.engine import SqlStore
 from edgelut.errors import StorageError
-from edgelut.jobs import Job
 from jobs import engine as engine_module
-from jobs.engine import APPLICATION_VERSION, QUEUE, Engine
+from jobs.engine import Engine
 from jobs.service import Jobs
 from tests.jobs.conftest import MakeEngine
-from tests.jobs.support import BOTH, TinyAgent, counts, request_for, wait_until, widths
-
-
-@pytest.fixture
-def jobs(store: SqlStore) -> Jobs:
-    """A facade that tells no engine: what is closed is closed by the engine alone."""
-    return Jobs(store)
-
-
-@pytest.fixture
-def agent(jobs: Jobs) -> TinyAgent:
-    agent = TinyAgent(jobs)
-    agent.announce()
-    return agent
-
-
-def measure(store: SqlStore, agent: TinyAgent) -> None:
-    """Close all points that there are, and no job."""
-    while (claim := store.claim(agent.name, agent.session, agent.devices)) is not None:
-        store.put_batch_entries(claim.batch, claim.lease, [agent.row(claim, one) for one in claim.points])
-        store.finish_batch(claim.batch, claim.lease, interrupted=False)
-
-
-def ended(store: SqlStore, job: Job) -> Callable[[], bool]:
-    def has_ended() -> bool:
-        found = store.find_job(job.id)
-        return found is not None and found.state in ("done", "cancelled")
-
-    return has_ended
-
-
-def rows(store: SqlStore, table: str, columns: str = "*", where: str = "1 = 1") -> list[Any]:
-    """Return rows of DBOS's own tables."""
-    schema = "dbos." if store.engine.dialect.name == "postgresql" else ""
-    with store.engine.connect() as connection:
-        return list(connection.execute(sa.text(f"SELECT {columns} FROM {schema}{table} WHERE {where}")))
-
-
-def workflows(store: SqlStore) -> dict[str, str]:
-    return {row[0]: row[1] for row in rows(store, "workflow_status", "workflow_uuid, status")}
-
-
-def looks(store: SqlStore, job: Job) -> int:
-    """Return how often a job's workflow has looked at it and stored what it saw."""
-    where = f"workflow_uuid = '{job.id}' AND function_name = 'edgelut.look'"
-    return int(rows(store, "operation_outputs", "count(*)", where)[0][0])
-
-
-def change(store: SqlStore, statement: str) -> None:
-    schema = "dbos." if store.engine.dialect.name == "postgresql" else ""
-    with store.engine.execution_options(edgelut_writes=True).begin() as connection:
-        connection.execute(sa.text(statement.replace("workflow_status", f"{schema}workflow_status")))
+from tests.jobs.support import (
+    BOTH,
+    TinyAgent,
+    counts,
+    ended,
+    looks,
+    measure,
+    request_for,
+    rows,
+    wait_until,
+    widths,
+    workflows,
+)
 
 
 @BOTH
@@ -252,162 +208,6 @@ def test_its_tables_are_in_a_schema_of_their_own_on_postgresql(store: SqlStore, 
     with store.engine.connect() as connection:
         where = "SELECT table_schema FROM information_schema.tables WHERE table_name IN ('workflow_status', 'queues')"
         assert list(connection.execute(sa.text(where)).scalars()) == ["dbos", "dbos"]
-
-
-# The conditions of DBOS, each from a failure that was seen elsewhere
-
-
-def test_its_queue_has_no_limits_that_could_strand_it(store: SqlStore, make_engine: MakeEngine) -> None:
-    make_engine().start()
-    (queue,) = rows(store, "queues", "*", f"name = '{QUEUE}'")
-    found = dict(queue._mapping)
-    limits = [name for name in found if re.search("concurrency|rate_limit", name)]
-    assert len(limits) >= 4 and all(found[name] is None for name in limits), found
-
-
-def test_its_version_is_a_constant_so_no_edit_strands_a_job(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DBOS__APPVERSION", "another")
-    make_engine().start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    assert APPLICATION_VERSION == "jobs-1"
-    assert {row[0] for row in rows(store, "workflow_status", "application_version")} == {"jobs-1"}
-
-
-@BOTH
-def test_a_process_that_comes_back_takes_up_its_own(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine
-) -> None:
-    first = make_engine()
-    first.start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    name = first.executor_id
-    first.stop()
-    measure(store, agent)
-    second = make_engine(check_s=60.0)
-    second.start()
-    assert second.executor_id == name
-    wait_until(ended(store, job))
-    wait_until(lambda: workflows(store) == {job.id: "SUCCESS"})
-
-
-def test_what_belongs_to_an_executor_that_does_not_come_back_is_adopted(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGELUT_EXECUTOR", "gone")
-    first = make_engine()
-    first.start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    first.stop()
-    monkeypatch.setenv("EDGELUT_EXECUTOR", "here")
-    second = make_engine(adopt_s=0.5)
-    second.start()
-    wait_until(lambda: second._waiting == {job.id})
-    measure(store, agent)
-    second.tell(job.id)
-    wait_until(ended(store, job))
-
-
-def test_what_belongs_to_an_executor_that_lives_is_left_to_it(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("EDGELUT_EXECUTOR", "other")
-    first = make_engine()
-    first.start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    held = first._executors
-    monkeypatch.setattr(held, "release", lambda: None)
-    first.stop()
-    monkeypatch.setenv("EDGELUT_EXECUTOR", "here")
-    second = make_engine(check_s=0.05, adopt_s=0.1)
-    second.start()
-    time.sleep(1.0)
-    assert second._waiting == set()
-    monkeypatch.undo()
-    held.release()
-    wait_until(lambda: second._waiting == {job.id})
-
-
-def test_a_step_that_fails_is_tried_again(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    close, failures = store.close_job, iter([StorageError("away"), StorageError("away")])
-
-    def failing(job: str) -> Job:
-        for error in failures:
-            raise error
-        return close(job)
-
-    monkeypatch.setattr(store, "close_job", failing)
-    job = jobs.submit(request_for("a"))
-    measure(store, agent)
-    make_engine(check_s=60.0).start()
-    wait_until(ended(store, job))
-    wait_until(lambda: workflows(store) == {job.id: "SUCCESS"})
-
-
-def test_no_number_of_crashes_ends_a_workflow(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine
-) -> None:
-    first = make_engine()
-    first.start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    first.stop()
-    change(store, "UPDATE workflow_status SET recovery_attempts = 100000")
-    measure(store, agent)
-    make_engine(check_s=60.0).start()
-    wait_until(lambda: workflows(store) == {job.id: "SUCCESS"})
-
-
-def test_what_it_stores_is_json_and_never_a_pickle(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine
-) -> None:
-    engine = make_engine()
-    engine.start()
-    job = jobs.submit(request_for("a"))
-    wait_until(lambda: workflows(store) == {job.id: "PENDING"})
-    engine.tell(job.id)
-    wait_until(lambda: rows(store, "notifications"))
-    messages = {row[0] for row in rows(store, "notifications", "serialization")}
-    assert messages == {"portable_json"}
-    measure(store, agent)
-    engine.tell(job.id)
-    wait_until(lambda: workflows(store) == {job.id: "SUCCESS"})
-    for table in ("workflow_status", "operation_outputs"):
-        said = {row[0] for row in rows(store, table, "serialization")}
-        assert said and said <= {"portable_json", None}, (table, said)
-    assert [row[0] for row in rows(store, "workflow_output", "output")] == ['"done"']
-
-
-def test_it_speaks_to_nobody_but_the_database(
-    store: SqlStore, jobs: Jobs, agent: TinyAgent, make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[object] = []
-    for name in ("connect", "connect_ex", "bind"):
-        monkeypatch.setattr(socket.socket, name, lambda _, address: asked.append(address))
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *address, **_: asked.append(address))
-    engine = make_engine()
-    engine.start()
-    job = jobs.submit(request_for("a"))
-    measure(store, agent)
-    wait_until(ended(store, job))
-    time.sleep(1.5)  # its own threads wake every second
-    engine.stop()
-    assert asked == []
-
-
-def test_it_does_not_run_as_a_part_of_somebody_elses_cloud(
-    make_engine: MakeEngine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DBOS__CLOUD", "true")
-    with pytest.raises(StorageError, match="unset DBOS__CLOUD"):
-        make_engine().start()
 
 
 # When the database is slow, full or away
