@@ -14,6 +14,8 @@ from edgelut.errors import EdgelutError
 from edgelut.jobs import NewToken
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Engine
 
 app = typer.Typer(
@@ -33,14 +35,7 @@ def upgrade(url: Url = "") -> None:
     """Create the tables, or bring them to this version's revision."""
     from . import engine as engines
 
-    engine = _engine(url)
-    try:
-        engines.upgrade(engine)
-    except EdgelutError as error:
-        _fail(error)
-    finally:
-        engine.dispose()
-    typer.echo(f"{engines.shown(engine.url)} is at revision {engines.head_revision()}")
+    _bring(url, engines.upgrade)
 
 
 @app.command()
@@ -48,14 +43,7 @@ def check(url: Url = "") -> None:
     """Exit with 1 unless the database can be reached and is at this version's revision."""
     from . import engine as engines
 
-    engine = _engine(url)
-    try:
-        engines.require_current(engine)
-    except EdgelutError as error:
-        _fail(error)
-    finally:
-        engine.dispose()
-    typer.echo(f"{engines.shown(engine.url)} is at revision {engines.head_revision()}")
+    _bring(url, engines.require_current)
 
 
 @app.command()
@@ -98,6 +86,20 @@ def _engine(url: str) -> Engine:
         return engines.create(url or settings.database_url())
     except EdgelutError as error:
         _fail(error)
+
+
+def _bring(url: str, act: Callable[[Engine], object]) -> None:
+    """Do something with the database and say its revision; what is wrong with it ends the command with 1."""
+    from . import engine as engines
+
+    engine = _engine(url)
+    try:
+        act(engine)
+    except EdgelutError as error:
+        _fail(error)
+    finally:
+        engine.dispose()
+    typer.echo(f"{engines.shown(engine.url)} is at revision {engines.head_revision()}")
 
 
 def _fail(error: EdgelutError) -> NoReturn:
