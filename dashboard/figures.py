@@ -28,19 +28,24 @@ class Figure:
         height: int = 360,
         on_click: Callable[[Any], Any] | None = None,
     ) -> None:
-        self._file = file
         self._option, self._painted = option, False
         with ui.element("figure").style("margin: 0"):
             with ui.element("div").classes("el-spread"):
-                self._title = text(title, "h3")
+                self._title = text("", "h3")
                 self._button = button("Save image")
-                self._button.props(f'aria-label="Save image: {title}"')
             self.chart = ui.echart({}, on_point_click=on_click).classes("el-chart").style(f"height: {height}px")
             self.chart.props("role=img")
             self._gist = text("", "figcaption").classes("el-soft el-small")
-        self._button.on("click", js_handler=f"() => edgelut.saveImage({self.chart.id}, {json.dumps(file)})")
+        save = f"() => edgelut.saveImage({self.chart.id}, getHtmlElement({self._button.id}).dataset.file)"
+        self._button.on("click", js_handler=save)
+        self.name(title, file)
         self.chart.on("painted", self._draw, [])
         self.say(gist)
+
+    def name(self, title: str, file: str) -> None:
+        """Set the heading, and what a saved image is called."""
+        self._title.set_text(title)
+        self._button.props(f"aria-label={json.dumps(f'Save image: {title}')} data-file={json.dumps(file)}")
 
     def say(self, gist: str) -> None:
         """Set what the chart says in words."""

@@ -51,6 +51,7 @@ class Table:
         self.share = self._chosen()
         self.rows = Rows(self.share.target, "", (), {})
         self.shown = asyncio.Event()
+        self.drawn: tuple[Figure, ...] = ()
         self._updating = False
 
     @property
@@ -77,6 +78,9 @@ class Table:
         self.add_controls()
         self.keys = ui.element("div")
         self.figures = ui.element("div").classes("el-two el-room")
+        said = "Chains, networks and cold rows are sequences of their own: there is no map of them."
+        self.no_map = text(said, "p").classes("el-soft")
+        self.no_map.set_visibility(False)
         with card():
             self.grid = Grid(
                 "Rows",
@@ -180,38 +184,36 @@ class Table:
         counts = self.rows.kinds(measure)
         mapped = Counter({kind: number for kind, number in counts.items() if kind not in SEQUENCES})
         kind = self.block or most(mapped)
-        self.figures.clear()
         self.keys.clear()
         with self.keys:
             keys({row.standing for row in self.rows.rows})
-        if kind in SEQUENCES or not mapped:
-            with self.figures:
-                text(
-                    "Chains, networks and cold rows are sequences of their own: there is no map of them.", "p"
-                ).classes("el-soft")
+        has_map = kind not in SEQUENCES and bool(mapped)
+        self.figures.set_visibility(has_map)
+        self.no_map.set_visibility(not has_map)
+        if not has_map:
             return
         variants = self.rows.variants(measure, kind)
         variant = self.variant or most(variants)
         shown = choose(self.rows.rows, block=kind, variant=variant, measure=measure)
         what = f"{kind}, {variant}" if len(variants) > 1 else kind
         file = f"{self.device}-{self.share.target.runtime}-{kind}"
+        if not self.drawn:
+            self.drawn = self.add_figures()
+        by_size, by_width = self.drawn
+        by_size.name(f"{what}: by width and resolution", f"{file}-map")
+        by_size.update(charts.heat_map(shown, measure), gist(shown, measure))
+        by_width.name(f"{what}: against width, one line a resolution", f"{file}-curves")
+        bars = "Bars are 95 % intervals. Shift and the wheel zooms; a click on a point opens its row."
+        by_width.update(charts.curves(shown, measure, self.view.address.flag("log")), bars)
+
+    def add_figures(self) -> tuple[Figure, ...]:
+        """Add the places of map and curves; they stay, whatever they show."""
+        made = []
         with self.figures:
-            with card():
-                Figure(
-                    f"{what}: by width and resolution",
-                    charts.heat_map(shown, measure),
-                    gist=gist(shown, measure),
-                    file=f"{file}-map",
-                    on_click=self.open,
-                )
-            with card():
-                Figure(
-                    f"{what}: against width, one line a resolution",
-                    charts.curves(shown, measure, self.view.address.flag("log")),
-                    gist="Bars are 95 % intervals. Shift and the wheel zooms; a click on a point opens its row.",
-                    file=f"{file}-curves",
-                    on_click=self.open,
-                )
+            for _ in range(2):
+                with card():
+                    made.append(Figure("", {}, gist="", file="", on_click=self.open))
+        return tuple(made)
 
     def open(self, event: Any) -> None:
         """Open the row of a point."""

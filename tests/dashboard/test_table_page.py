@@ -129,7 +129,7 @@ def test_a_row_leads_to_its_entry_with_history_runs_and_facts(real_place: Place,
     page.get_by_text("samples of").first.wait_for()
     for words in ("artifact sha256", "parity error", "runtime version", "measured at"):
         assert page.get_by_text(words, exact=True).count(), words
-    assert page.locator("canvas").count() >= 3
+    until_drawn(page, 3)
     page.get_by_text("REST: the calls behind this page").click()
     assert page.get_by_text(f'curl "{real_place.service_url}/entries/').count() >= 3
 
