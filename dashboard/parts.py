@@ -8,7 +8,17 @@ from typing import Any
 from nicegui import ui
 
 from .figures import Figure
-from .layout import button, text
+from .layout import button, card, text
+
+HALF = 620  # pixels of a map that has room beside another
+
+
+def add_map(page: str, name: str, width: int, height: int) -> Figure:
+    """Add the place of a map, as large as it will be; its image is saved under the page's name and its own."""
+    with card().classes("el-span" if width > HALF else ""):
+        figure = Figure(name, {}, gist="", file=f"{page}-{name}", height=height)
+        scrolled(figure, width)
+    return figure
 
 
 def scrolled(figure: Figure, width: int) -> None:

@@ -16,7 +16,7 @@ from dashboard.layout import Page, View, button, card, problem, text
 from dashboard.moments import options as moment_options
 from dashboard.moments import parse as parse_moment
 from dashboard.moments import said
-from dashboard.parts import scrolled
+from dashboard.parts import add_map
 from dashboard.ratios import Comparison, Pair, compare, percent
 from dashboard.rows import Found, Spec
 from dashboard.sides import Side, days, rows
@@ -30,7 +30,6 @@ from edgelut.types import Target
 FRESH_S = 2.0
 MOST_CELLS = 3000  # of all maps, and rows of the table: more would take a browser seconds to draw
 ALL = "all"
-HALF = 620  # pixels of a map that has room beside another
 MAP_HEIGHT = 102  # and for each of its rows
 MAP_ROW = 34
 COLUMNS = (
@@ -70,6 +69,8 @@ class Compare:
         self.asking: asyncio.Task[None] | None = None
         self.known_days: dict[Target, list[str]] = {}
         self.asked = self.shown = 0
+        self.placed: tuple[list[tuple[str, int, int]], int] = ([], 0)  # of the maps that stand on the page
+        self.drawn: list[Figure] = []
         self.found: tuple[Comparison, list[Side]] | None = None
 
     def target(self, side: str) -> Target:
@@ -259,13 +260,19 @@ class Compare:
         shown, span = self.shown, span_of(pairs)
         groups = mapped(pairs)
         drawn = within(groups, MOST_CELLS)
-        self.maps.clear()
-        with self.maps:
-            figures = [add_map(name, some) for name, some in drawn]
-            if len(drawn) < len(groups):
-                more = f"{len(groups) - len(drawn)} more maps are not drawn: choose blocks to see theirs."
-                text(more, "p").classes("el-soft")
-        for figure, (name, some) in zip(figures, drawn, strict=True):
+        places = [(name, *map_size(some)) for name, some in drawn]
+        if (
+            places,
+            len(groups),
+        ) != self.placed:  # else their options change in place, which spares the browser new charts
+            self.placed = (places, len(groups))
+            self.maps.clear()
+            with self.maps:
+                self.drawn = [add_map("compare", *place) for place in places]
+                if len(drawn) < len(groups):
+                    more = f"{len(groups) - len(drawn)} more maps are not drawn: choose blocks to see theirs."
+                    text(more, "p").classes("el-soft")
+        for figure, (name, some) in zip(self.drawn, drawn, strict=True):
             option = await asyncio.to_thread(ratio_map, some, name, span)
             if shown != self.shown or self.view.closed:
                 return
@@ -291,14 +298,9 @@ def within(groups: Sequence[tuple[str, list[Pair]]], cells: int) -> Sequence[tup
     return groups
 
 
-def add_map(name: str, pairs: Sequence[Pair]) -> Figure:
-    """Add the place of a map, as large as it will be."""
-    width = map_width(pairs)
-    height = MAP_HEIGHT + MAP_ROW * len({pair.spec.resolution for pair in pairs})
-    with card().classes("el-span" if width > HALF else ""):
-        figure = Figure(name, {}, gist="", file=f"compare-{name}", height=height)
-        scrolled(figure, width)
-    return figure
+def map_size(pairs: Sequence[Pair]) -> tuple[int, int]:
+    """Return the width and height of a map."""
+    return map_width(pairs), MAP_HEIGHT + MAP_ROW * len({pair.spec.resolution for pair in pairs})
 
 
 def common_words(sides: list[Side]) -> str:

@@ -15,7 +15,7 @@ from dashboard.figures import Figure
 from dashboard.fleets import Fleet, measurable, why_not
 from dashboard.jobs_view import JobView
 from dashboard.layout import Page, View, button, card, problem, text
-from dashboard.parts import scrolled
+from dashboard.parts import add_map
 from dashboard.rest import Call
 from dashboard.spaces import (
     CUSTOM,
@@ -40,7 +40,6 @@ from edgelut.types import BlockSpec, Target
 CHUNK = 5000  # specs of one request
 SHOWN = 3  # specs of the call that the footer shows
 EVERY_S = 5.0
-HALF = 620  # pixels of a map that has room beside another
 ALSO: dict[State, str] = {"doubtful": "those in doubt", "bare": "those without chain, context or cold row"}
 PLAIN = {"filter": False}  # a table of few rows needs none, and its headings need the room
 KIND_COLUMNS = (
@@ -82,6 +81,8 @@ class SpacePage:
         self.request: JobRequest | None = None
         self.submitted: JobView | None = None
         self.problem = ""
+        self.placed: list[tuple[str, int, int]] = []  # of the maps that stand on the page
+        self.drawn: list[Figure] = []
 
     async def draw(self) -> None:
         """Build the page."""
@@ -238,17 +239,19 @@ class SpacePage:
 
     def show_maps(self, coverage: Coverage) -> None:
         """Show a map of each kind."""
-        self.maps.clear()
-        with self.maps:
-            for name, (specs, states) in coverage.maps().items():
-                if len(specs) == 1:  # the table below says as much
-                    continue
-                width, height = map_size(specs)
-                lacking = sum(state == "missing" for state in states)
-                gist = f"{name}: {lacking:,} of {len(specs):,} blocks are missing on {self.target}."
-                with card().classes("el-span" if width > HALF else ""):
-                    figure = Figure(name, coverage_map(specs, states), gist=gist, file=f"space-{name}", height=height)
-                    scrolled(figure, width)
+        shown = {
+            name: found for name, found in coverage.maps().items() if len(found[0]) > 1
+        }  # else the table says as much
+        places = [(name, *map_size(specs)) for name, (specs, _) in shown.items()]
+        if places != self.placed:  # else their options change in place, which spares the browser new charts
+            self.placed = places
+            self.maps.clear()
+            with self.maps:
+                self.drawn = [add_map("space", *place) for place in places]
+        for figure, (name, (specs, states)) in zip(self.drawn, shown.items(), strict=True):
+            lacking = sum(state == "missing" for state in states)
+            gist = f"{name}: {lacking:,} of {len(specs):,} blocks are missing on {self.target}."
+            figure.update(coverage_map(specs, states), gist)
 
     def show_actions(self) -> None:
         """Show the button with what it would do, or why it cannot."""
