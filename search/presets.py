@@ -13,7 +13,8 @@ from .latency import Space
 from .slimming import SlimSettings
 from .training import TrainSettings
 
-NORMALISED, PUBLISHED = SlimSettings(importance="normalised"), SlimSettings(importance="published")
+NORMALISED = SlimSettings(importance="normalised", overshoot=False)
+PUBLISHED = SlimSettings(importance="published")
 
 
 @dataclass(frozen=True, slots=True)

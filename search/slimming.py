@@ -35,16 +35,21 @@ class SearchUnlike(EdgelutError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class SlimSettings:
-    """How the search goes. `published` importance is as the paper has it; `normalised` takes means where it takes sums."""
+    """How the search goes. `published` importance is as the paper has it; `normalised` takes means where it takes sums.
+
+    `overshoot` counts all that an action saves, as published; without it, what lies beyond the target counts for nothing, which
+    matters where one action is a large part of what there is to save.
+    """
 
     importance: Importance = "published"
     step: int = 16
+    overshoot: bool = True
     max_rounds: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One way to make a network faster, with what it costs; `score` is the accuracy lost for each ms saved."""
+    """One way to make a network faster, with what it costs; `score` is the accuracy lost for each ms that counts."""
 
     kind: ActionKind
     what: str
@@ -53,11 +58,12 @@ class Action:
     accuracy: float
     drop: float
     saving_ms: float
+    counted_ms: float  # of the saving
 
     @property
     def score(self) -> float:
-        """Accuracy lost per ms; less is better, and below zero it gains."""
-        return self.drop / self.saving_ms
+        """Accuracy lost per counted ms; less is better, and below zero it gains."""
+        return self.drop / self.counted_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +187,8 @@ class _Walk:
                 saving = latency_ms - self._ms(after)
                 if saving > 0:
                     got = self._evaluate(extract(self._supernet, after))
-                    actions.append(Action(kind, what, after, latency_ms - saving, got, accuracy - got, saving))
+                    counted = saving if self._settings.overshoot else min(saving, latency_ms - target_ms)
+                    actions.append(Action(kind, what, after, latency_ms - saving, got, accuracy - got, saving, counted))
                     break
         chosen = min(range(len(actions)), key=lambda index: (actions[index].score, index)) if actions else None
         return Round(number, state, latency_ms, accuracy, tuple(actions), chosen)

@@ -215,3 +215,18 @@ def test_it_is_the_same_for_the_same_supernet(latency: LatencyModel, tmp_path: P
     settings = SlimSettings(importance="normalised")
     third = slim(supernet(), latency, target, by_parameters, channels, tmp_path / "third", settings)
     assert third[-1].latency_ms <= target
+
+
+def test_what_lies_beyond_the_target_counts_only_where_it_is_asked_for(latency: LatencyModel, tmp_path: Path) -> None:
+    net = supernet()
+    target_ms = 0.9 * full_ms(net, latency)
+    published, capped = (
+        slim(net, latency, target_ms, by_parameters, channels, tmp_path / str(one), SlimSettings(overshoot=one))[-2]
+        for one in (True, False)
+    )
+    assert all(action.counted_ms == action.saving_ms for action in published.actions)
+    assert all(
+        action.counted_ms == pytest.approx(min(action.saving_ms, capped.latency_ms - target_ms))
+        for action in capped.actions
+    )
+    assert any(action.counted_ms < action.saving_ms for action in capped.actions)
