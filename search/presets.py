@@ -83,8 +83,9 @@ PRESETS: dict[str, Preset] = {
             "fashion-mnist",
             Config((32, 48, 64, 96), (2, 2, 3, 2), 0, resolution=32, stem_stride=2, classes=10, distillation=False),
             SMALL,
-            SMALL,
+            replace(SMALL, epochs=3),
             limit=25_600,
+            max_rounds=60,
         ),
         Preset(
             "fashion",
