@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +21,7 @@ from edgelut.cli import Json
 from edgelut.errors import EdgelutError, InvalidSpec, StorageError
 
 if TYPE_CHECKING:
-    from edgelut.searches import SearchLog, SearchRun
+    from edgelut.searches import SearchLog
     from edgelut.types import BlockSpec, Target
 
     from .presets import Preset
@@ -96,11 +96,11 @@ def slim(
     with _Shown(where, plan.target, chosen, quiet=as_json) as shown:
         from edgelut.sources import open_source
 
-        measuring = _Measuring(where, target, chosen, place, root)
+        measuring = _Measuring(where, target, chosen, place, root, shown)
         if not place[0]:
             _make_database(place[1])
         source = open_source(place[1])
-        shown.record(where, source, chosen, seed)
+        shown.record(source, seed)
         search = Search(plan, source, where, shown, measure=measuring if measure_missing else None)
         found = search.run(measure_found=None if no_measure else measuring)
         _report(found, where, as_json)
@@ -170,8 +170,11 @@ def _make_database(location: str) -> None:
 class _Measuring:
     """Has rows measured by `edgelut profile`, which asks a service for a job where one is named, and waits for them."""
 
-    def __init__(self, folder: Path, target: Target, preset: Preset, place: tuple[str, str], home: Path) -> None:
-        self._folder, self._target, self._preset, self._place, self._home = folder, target, preset, place, home
+    def __init__(
+        self, folder: Path, target: Target, preset: Preset, place: tuple[str, str], home: Path, shown: _Shown
+    ) -> None:
+        self._folder, self._target, self._preset = folder, target, preset
+        self._place, self._home, self._shown = place, home, shown
 
     def __call__(self, specs: Sequence[BlockSpec]) -> None:
         wanted, said = self._folder / "wanted.json", self._folder / "measured.txt"
@@ -181,7 +184,7 @@ class _Measuring:
         command += ["--precision", target.precision, "--threads", str(target.threads), "--unit", target.unit]
         command += ["--half-width", str(preset.half_width), "--max-rounds", str(preset.max_rounds)]
         command += ["--home", str(self._home), *(self._place if self._place[0] else ())]
-        with said.open("w") as file:
+        with said.open("w") as file, self._shown.aside():
             done = subprocess.run(
                 [sys.executable, "-m", "edgelut", "profile", *command], stdout=file, check=False, timeout=None
             )
@@ -196,10 +199,9 @@ class _Shown(AbstractContextManager["_Shown"]):
     def __init__(self, folder: Path, target: Target, preset: Preset, *, quiet: bool) -> None:
         self._target, self._preset, self._quiet = target, preset, quiet
         self._recorder: Recorder | None = None
-        self._waiting: SearchRun | None = None
         self._log: SearchLog | None = None
         self._folder = folder
-        self._said = ""
+        self._about: dict[str, Any] = {}
         console = Console(stderr=True, highlight=False, soft_wrap=True)
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TextColumn("{task.fields[note]}"))
         self._bar = Progress(*columns, console=console, disable=quiet, transient=True)
@@ -216,12 +218,21 @@ class _Shown(AbstractContextManager["_Shown"]):
             interrupted = kind is not None and not issubclass(kind, Exception)
             self._recorder.end("interrupted" if interrupted else "failed" if kind else "done")
 
-    def record(self, folder: Path, source: object, preset: Preset, seed: int) -> None:
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Leave the terminal to another command, which shows how far it is itself."""
+        self._bar.stop()
+        try:
+            yield
+        finally:
+            self._bar.start()
+
+    def record(self, source: object, seed: int) -> None:
         """Write the search down in its table's place too, if that can hold searches."""
         from edgelut.searches import SearchLog
 
         self._log = source if isinstance(source, SearchLog) else None
-        self._about = {"preset": preset.name, "data": preset.data, "seed": seed, **_about(preset)}
+        self._about = {"preset": self._preset.name, "data": self._preset.data, "seed": seed, **_about(self._preset)}
 
     def begun(self, full_ms: float, target_ms: float) -> None:
         """Say what is searched for."""
