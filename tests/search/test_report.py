@@ -30,7 +30,11 @@ def rounds() -> list[Round]:
     ]
     found = []
     for number, ((now, ms, accuracy, kind), after) in enumerate(zip(walk, [*walk[1:], None], strict=True)):
-        actions = () if after is None else (Action(kind, "", after[0], after[1], after[2], 0.01, ms - after[1], ms - after[1]),)
+        actions = (
+            ()
+            if after is None
+            else (Action(kind, "", after[0], after[1], after[2], 0.01, ms - after[1], ms - after[1]),)
+        )
         found.append(Round(number, now, ms, accuracy, actions, 0 if actions else None))
     return found
 
