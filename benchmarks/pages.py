@@ -155,7 +155,7 @@ def figures(rows: int, people: int) -> list[Figure]:
         }
         page = context.new_page()
         page.goto(shown + TABLE)
-        page.wait_for_function(ROWS)
+        page.wait_for_function(DRAWN)  # what is drawn meanwhile would be counted with the first jump
         scrolled, filtered = table_ms(page, rows)
         page.close()
         ratios = crowd_cost(browser, url, shown, rows, people)
