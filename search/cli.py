@@ -185,9 +185,7 @@ class _Measuring:
         command += ["--half-width", str(preset.half_width), "--max-rounds", str(preset.max_rounds)]
         command += ["--home", str(self._home), *(self._place if self._place[0] else ())]
         with said.open("w") as file, self._shown.aside():
-            done = subprocess.run(
-                [sys.executable, "-m", "edgelut", "profile", *command], stdout=file, check=False, timeout=None
-            )
+            done = subprocess.run([sys.executable, "-m", "edgelut", "profile", *command], stdout=file, check=False)
         if done.returncode:
             reason = said.read_text()[-SHOWN_REASON:].strip()
             raise EdgelutError(f"measuring ended with {done.returncode}: {reason or 'see above'}")
@@ -246,7 +244,7 @@ class _Shown(AbstractContextManager["_Shown"]):
         about = {**self._about, "full_ms": full_ms}
         name = f"{self._preset.name} for {target_ms:.3g} ms on {self._target.device}"
         run = SearchRun(search_id(self._folder), name, "running", self._target, target_ms, about, now, now)
-        self._recorder = Recorder(self._folder, run, self._log, self._say)
+        self._recorder = Recorder(self._folder, run, self._log, self._warn)
         share = f"{target_ms / full_ms:.0%} of the full network's {full_ms:.4g} ms"
         self._say(f"the table has all rows; looking for {target_ms:.4g} ms, {share}")
 
@@ -285,6 +283,10 @@ class _Shown(AbstractContextManager["_Shown"]):
     def _tell(self, kind: Any, content: Mapping[str, Any]) -> None:
         if self._recorder is not None:
             self._recorder.tell(kind, content)
+
+    def _warn(self, text: str) -> None:
+        """Say what has to be known even where JSON is printed."""
+        self._bar.console.print(text, markup=False)
 
     def _say(self, text: str) -> None:
         if not self._quiet:

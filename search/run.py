@@ -30,8 +30,8 @@ from .evaluation import inherited_accuracy, stage_channels
 from .latency import LatencyModel, lacking, missing_blocks
 from .presets import Preset
 from .processes import train_in
-from .slimming import Evaluate, Round, SearchUnlike, TargetOutOfReach, slim
-from .training import CHECKPOINT, Step, Trained, TrainSettings
+from .slimming import Evaluate, Round, SearchUnlike, TargetOutOfReach, read_rounds, slim
+from .training import CHECKPOINT, Step, Trained, TrainSettings, mixed
 
 PLAN, CANDIDATES, RESULT = "search.json", "candidates.json", "result.json"
 METHODS = ("slimmed", "uniform", "random", "evolutionary")
@@ -100,6 +100,7 @@ class Outcome:
     lookups: int
     lookup_share: float | None
     seconds: Mapping[str, float]  # of each part, as far as it was done now
+    precision: str  # that this machine trains in
 
 
 class Search:
@@ -157,6 +158,7 @@ class Search:
             latency.lookups,
             share,
             dict(self._seconds),
+            mixed(preset.network.precision),
         )
         _write(self._folder / RESULT, outcome_json(found))
         return found
@@ -213,17 +215,11 @@ class Search:
     ) -> tuple[list[Round], float | None]:
         self._watcher.stage("slimming")
         channels = stage_channels(data, preset.criterion, preset.calibration, batch=preset.batch, device=self._device)
-        asked, started, fresh = latency.seconds, time.monotonic(), 0
-
-        def watch(found: Round) -> None:
-            nonlocal fresh
-            fresh += time.monotonic() - started > 0.5
-            self._watcher.round(found)
-
         folder = self._folder / "slimming"
-        rounds = slim(supernet, latency, target_ms, evaluate, channels, folder, preset.slim, watch=watch)
+        known, asked, started = len(read_rounds(folder)), latency.seconds, time.monotonic()
+        rounds = slim(supernet, latency, target_ms, evaluate, channels, folder, preset.slim, watch=self._watcher.round)
         seconds = time.monotonic() - started
-        return rounds, (latency.seconds - asked) / seconds if fresh else None
+        return rounds, (latency.seconds - asked) / seconds if len(rounds) > known else None
 
     def _others(
         self,
@@ -376,6 +372,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "lookups": found.lookups,
         "lookup_share": found.lookup_share,
         "seconds": dict(found.seconds),
+        "precision": found.precision,
     }
 
 

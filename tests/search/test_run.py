@@ -21,7 +21,7 @@ from search import presets
 from search.presets import Preset
 from search.run import METHODS, RESULT, Plan, Search
 from search.slimming import Round, SearchUnlike, SlimSettings
-from search.training import Step, TrainSettings, read_metrics
+from search.training import CHECKPOINT, Step, TrainSettings, read_metrics
 from supernet.efficientformer import build_network
 
 TARGET = Target("phone", "onnxruntime-native")
@@ -153,9 +153,24 @@ def test_a_checkpoint_starts_the_supernet_and_one_that_is_none_is_refused(tmp_pa
     config = replace(get_config("L1"), mb3d=0, name="", resolution=32, depths=(1, 1, 1, 1), classes=10)
     quick = replace(QUICK, epochs=1, batch=32)
     wide = replace(PRESET, config=config, supernet=quick, network=quick, limit=32, images=16, calibration=1, batch=16)
-    plan = Plan(wide, TARGET, initial=tmp_path / "l1.pt")
+    plan, taken = Plan(wide, TARGET, initial=tmp_path / "l1.pt"), Seen(dies_at="round 0")
     with pytest.raises(Killed):
-        Search(plan, lab.table, tmp_path / "b", Seen(dies_at="round 0"), measure=lab.measure).run()
+        Search(plan, lab.table, tmp_path / "b", taken, measure=lab.measure).run()
+    # Stem, three embeddings and an MB4D a stage; the head has other classes, deeper blocks no place, the MB3D another map.
+    assert any(text.startswith("8 parts taken from l1.pt") for text in taken.stages), taken.stages
+
+
+def test_the_expected_latency_joins_the_supernet_s_loss(tmp_path: Path) -> None:
+    lab, chances = Lab(), []
+    for weight in (0.0, 50.0):
+        preset = replace(PRESET, latency_weight=weight, supernet=replace(QUICK, alpha_lr=0.1))
+        with pytest.raises(Killed):
+            folder = tmp_path / str(weight)
+            Search(Plan(preset, TARGET), lab.table, folder, Seen(dies_at="round 0"), measure=lab.measure).run()
+        held = torch.load(folder / "supernet" / CHECKPOINT, weights_only=True)["model"]
+        alphas = [value.softmax(0)[-1] for name, value in held.items() if name.endswith("alpha")]
+        chances.append(float(torch.stack(alphas).mean()))
+    assert chances[1] > chances[0] + 0.1  # of the identity, which costs nothing
 
 
 def test_presets_of_imagenet_have_the_paper_s_settings() -> None:
