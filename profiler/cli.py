@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,14 +21,14 @@ from edgelut.sequences import SEQUENCES, label
 
 from .cli_agent import app as agent_app
 from .cli_devices import app as devices_app
+from .cli_request import points_of, request_of, specs_in, specs_of
 from .origin import require_own_packages
 
 if TYPE_CHECKING:
-    from edgelut.blocks import BlockKind
     from edgelut.jobs import Job, JobEvent, JobRequest
     from edgelut.plan import Point, Policy
     from edgelut.runs import RunStore
-    from edgelut.types import BlockSpec, Entry
+    from edgelut.types import Entry
 
     from .cli_job import Place
 
@@ -103,9 +103,9 @@ def profile(
     place = find_service(url, root, local=local, database=database)
     if place is not None and not place.said and _are_attached_here(device):
         place = None  # whoever runs on this data folder knows nothing of them
-    listed = [] if specs_file is None else _listed(specs_file)
-    named = preset or block or not listed
-    specs = [*listed, *(_specs(preset, block, width, width_out, resolution, batch, param) if named else ())]
+    listed = [] if specs_file is None else specs_in(specs_file)
+    named = not listed or any((preset, block, width, width_out, resolution, batch, param))
+    specs = [*listed, *(specs_of(preset, block, width, width_out, resolution, batch, param) if named else ())]
     networks = [
         *(presets.whole(name) for name in preset or () if whole),
         *presets.random_networks(random_networks, seed),
@@ -115,11 +115,11 @@ def profile(
     if place is not None:
         how: dict[str, Any] = {"half_width": half_width, "max_rounds": max_rounds, "seed": seed, "again": again}
         how |= {"unit": unit} if unit else {}
-        request = _request(specs, device, runtime, precision, threads, format_, option, how)
+        request = request_of(specs, device, runtime, precision, threads, format_, option, how)
         _profile_by(place, request, as_json)
         return
     policy = _policy(half_width, max_rounds, seed)
-    points = _points(specs, device, runtime, precision, threads, unit, format_, option)
+    points = points_of(specs, device, runtime, precision, threads, unit, format_, option)
     _profile_here(points, policy, root, database, again, as_json)
 
 
@@ -199,7 +199,7 @@ def export(
     from .export_points import ExportPool
     from .request import exports
 
-    specs = _specs(preset, block, width, width_out, resolution, batch, param)
+    specs = specs_of(preset, block, width, width_out, resolution, batch, param)
     wanted = exports(specs, format_ or ("onnx", "torchscript", "coreml"), precision or (), parse_params(option))
     root = (home or settings.home()).resolve()
     stored: dict[int, Any] = {}
@@ -233,108 +233,6 @@ def backends(as_json: Json = False) -> None:
         _print_json(rows)
     else:
         Console().print(inventory_table(rows))
-
-
-def _specs(
-    preset: list[str] | None,
-    block: list[str] | None,
-    width: list[str] | None,
-    width_out: list[str] | None,
-    resolution: list[str] | None,
-    batch: list[str] | None,
-    param: list[str] | None,
-) -> list[BlockSpec]:
-    from edgelut.request import BlockRequest, parse_numbers
-
-    return BlockRequest(
-        presets=preset or (),
-        kinds=block or (),
-        widths=parse_numbers(width, "width"),
-        widths_out=parse_numbers(width_out, "width-out"),
-        resolutions=parse_numbers(resolution, "resolution"),
-        batches=parse_numbers(batch, "batch") or (1,),
-        params=parse_params(param),
-    ).specs(_kind)
-
-
-def _listed(path: Path) -> list[BlockSpec]:
-    """Return the specs of a file; raise InvalidSpec for one that cannot be read or holds none."""
-    from edgelut.errors import InvalidSpec
-    from edgelut.request import parse_specs
-
-    try:
-        content = sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
-    except OSError as error:
-        raise InvalidSpec(f"--specs {path}: {error.strerror or error}") from error
-    try:
-        return parse_specs(content, _kind)
-    except InvalidSpec as error:
-        raise InvalidSpec(f"--specs {path}: {error}") from error
-
-
-def _kind(name: str) -> BlockKind:
-    """Return a kind by its name; that of another package is asked of torch's side, which takes seconds to load."""
-    from edgelut.blocks import find_kind
-
-    found = find_kind(name) or SEQUENCES.get(name.lower())
-    if found is None:
-        from supernet import blocks
-
-        found = blocks.kind(name)
-    return found
-
-
-def _points(
-    specs: Sequence[BlockSpec],
-    device: list[str] | None,
-    runtime: list[str] | None,
-    precision: list[str] | None,
-    threads: list[str] | None,
-    unit: str | None,
-    format_: list[str] | None,
-    option: list[str] | None,
-) -> list[Point]:
-    from edgelut.request import parse_numbers
-
-    from .devices import resolve
-    from .request import TargetRequest
-
-    return TargetRequest(
-        devices=[resolve(text) for text in device or ("host",)],
-        runtimes=runtime or (),
-        precisions=precision or ("fp32",),
-        threads=parse_numbers(threads, "threads") or (1,),
-        unit=unit or "",
-        formats=format_ or (),
-        options=parse_params(option),
-    ).points(specs)
-
-
-def _request(
-    specs: Sequence[BlockSpec],
-    device: list[str] | None,
-    runtime: list[str] | None,
-    precision: list[str] | None,
-    threads: list[str] | None,
-    format_: list[str] | None,
-    option: list[str] | None,
-    how: Mapping[str, Any],
-) -> JobRequest:
-    """Return the job that measures these very specs."""
-    from edgelut.jobs import JobRequest
-    from edgelut.request import parse_numbers
-
-    return JobRequest(
-        specs=tuple(specs),
-        alone=True,  # what their sums need is among them
-        devices=tuple(device or ("host",)),
-        runtimes=tuple(runtime or ("onnxruntime-cpu",)),
-        precisions=tuple(precision or ("fp32",)),
-        threads=tuple(parse_numbers(threads, "threads") or (1,)),
-        formats=tuple(format_ or ()),
-        options=parse_params(option),
-        **how,
-    )
 
 
 def _are_attached_here(device: list[str] | None) -> bool:

@@ -199,14 +199,14 @@ def _parsed(line: str, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     def points(specs: list[object], *_: object) -> None:
         raise Parsed
 
-    specs_of = module._specs
-    monkeypatch.setattr(module, "_specs", lambda *given: (seen.extend(specs_of(*given)), specs_of(*given))[1])
-    monkeypatch.setattr(module, "_points", points)
+    specs_of = module.specs_of
+    monkeypatch.setattr(module, "specs_of", lambda *given: (seen.extend(specs_of(*given)), specs_of(*given))[1])
+    monkeypatch.setattr(module, "points_of", points)
     words = shlex.split(line)
     assert words[:2] == ["edgelut", "profile"]
     with pytest.raises(Parsed):
         typer.main.get_command(profiler_app).main(words[1:], standalone_mode=False)
-    monkeypatch.setattr(module, "_specs", specs_of)
+    monkeypatch.setattr(module, "specs_of", specs_of)
     return seen
 
 
