@@ -8,7 +8,7 @@ from typing import Any
 
 from .charts import GRID, INTERVAL, figure, plain
 from .colours import DASHES, LINES, line_style
-from .searches import METHODS, SAID, Epoch, Network, Round, methods, rank, share_of
+from .searches import METHODS, SAID, Epoch, Method, Network, Round, methods, rank, share_of
 
 Option = dict[str, Any]
 STAR = "path://M50 0 61 38 100 38 69 61 81 100 50 76 19 100 31 61 0 38 39 38Z"
@@ -30,39 +30,7 @@ def front(
         ends = {"min": round((1 - NEAR) * target_ms, 3), "max": round((1 + NEAR) * target_ms, 3)}
     else:
         ends = {"min": _below(target_ms, *(one.ms for one in networks), *(one.latency_ms for one in path))}
-    series: list[Option] = [
-        {
-            "type": "line",
-            "name": "slimming, inherited weights",
-            "color": LINES[6],
-            "lineStyle": {"type": "dashed", "width": 1.5},
-            "symbol": "emptyCircle",
-            "symbolSize": 6,
-            "data": [
-                {"value": [one.latency_ms, 100 * one.accuracy], "name": round_words(one), "round": one.round}
-                for one in path
-            ],
-            "markLine": _target(target_ms, "xAxis", "end"),
-        }
-    ]
-    for method in methods(networks):
-        colour, symbol = style_of(method.name)
-        shown = [(one, value) for one in method.networks if (value := accuracy_of(one, key)) is not None]
-        series.append(
-            {
-                "type": "scatter",
-                "name": method.name,
-                "color": colour,
-                "symbol": symbol,
-                "symbolSize": 13,
-                "itemStyle": {"borderColor": "#ffffff", "borderWidth": 1},
-                "z": 5,
-                "data": [
-                    {"value": [one.ms, 100 * value], "name": network_words(one), "network": one.name}
-                    for one, value in shown
-                ],
-            }
-        )
+    series = [_walked(path, target_ms), *(_trained(method, key) for method in methods(networks))]
     return {
         "animation": False,
         "grid": {**GRID, "top": 74, "bottom": 34},
@@ -84,6 +52,41 @@ def front(
             ":axisLabel": "{formatter: " + PERCENT + "}",
         },
         "series": series,
+    }
+
+
+def _walked(path: Sequence[Round], target_ms: float) -> Option:
+    """Return the series of the rounds, with the line of the target."""
+    return {
+        "type": "line",
+        "name": "slimming, inherited weights",
+        "color": LINES[6],
+        "lineStyle": {"type": "dashed", "width": 1.5},
+        "symbol": "emptyCircle",
+        "symbolSize": 6,
+        "data": [
+            {"value": [one.latency_ms, 100 * one.accuracy], "name": round_words(one), "round": one.round}
+            for one in path
+        ],
+        "markLine": _target(target_ms, "xAxis", "end"),
+    }
+
+
+def _trained(method: Method, key: str) -> Option:
+    """Return the series of one way's networks."""
+    colour, symbol = style_of(method.name)
+    shown = [(one, value) for one in method.networks if (value := accuracy_of(one, key)) is not None]
+    return {
+        "type": "scatter",
+        "name": method.name,
+        "color": colour,
+        "symbol": symbol,
+        "symbolSize": 13,
+        "itemStyle": {"borderColor": "#ffffff", "borderWidth": 1},
+        "z": 5,
+        "data": [
+            {"value": [one.ms, 100 * value], "name": network_words(one), "network": one.name} for one, value in shown
+        ],
     }
 
 
