@@ -19,7 +19,7 @@ def main() -> int:
     arguments = parser(__doc__ or "")
     arguments.add_argument("names", nargs="*", help="scripts to run, without .py (default: all)")
     options = arguments.parse_args()
-    shared = {"attached", "report", "run", "slow_phone"}
+    shared = {"attached", "narrow", "report", "run", "slow_phone"}
     scripts = sorted(path for path in HERE.glob("*.py") if path.stem not in shared)
     figures: list[Figure] = []
     failed: list[str] = []
