@@ -28,6 +28,7 @@ ROOT = "/data/local/tmp/edgelut"
 STAGED = "staged-"
 ASK_S = 30.0
 SLOWEST_BYTES_S = 1 << 20  # of a push, beyond ASK_S
+PULL_S = 120.0  # what is pulled are outputs, of some MB at most
 SPARE_BYTES = 16 << 20  # that a push leaves free
 LIVE_S = 3600  # what was used within it may be another process's
 RECENT_S = LIVE_S / 2  # what was used within it is taken to be there for TRUST_S: nobody makes room by it before
@@ -90,6 +91,9 @@ class Store:
     def __init__(self) -> None:
         self._own: set[str] = set()  # hashes pushed or found by this process
         self._known: dict[str, float] = {}  # paths on the phone, and until when each is sure to be there
+        self._others: set[str] = set()  # paths that were there at the last look, but may be removed at any time
+        self._looked = 0.0  # until when a path that is in neither is taken not to be there
+        self._free = 0  # bytes, less what was pushed since
         self._turn = threading.Lock()
 
     def push(self, phone: Phone, path: Path) -> str:
@@ -105,38 +109,50 @@ class Store:
     def forget(self) -> None:
         """Believe no more that anything is there: the phone was away."""
         self._known.clear()
+        self._looked = 0.0
 
     def _bring(self, phone: Phone, wanted: Content, path: Path) -> None:
         """Send it, unless it is there, by a folder of our own that is left in no case."""
         stage = f"{ROOT}/{STAGED}{secrets.token_hex(6)}"
-        here, free = self._look(phone, wanted, stage)
-        if here:
-            return
+        free: int | None = self._free
+        if path.is_dir() or not self._is_new(wanted):
+            here, free = self._look(phone, wanted, stage)
+            if here:
+                return
         try:
             self._make_room(phone, wanted, free)
             self._send(phone, wanted, path, stage)
+            self._free -= wanted.size
         except BaseException:
             with suppress(DeviceUnusable, TimeoutError):  # gone: it is removed by a later prune
                 phone.shell(f"rm -rf {stage}", ASK_S)
             raise
 
+    def _is_new(self, wanted: Content) -> bool:
+        """Say whether a look would say no more than that it is not there and has room. If that is wrong, it is pushed twice."""
+        fresh = time.monotonic() < self._looked and wanted.there not in self._known.keys() | self._others
+        return fresh and self._free >= wanted.size + SPARE_BYTES
+
     def _look(self, phone: Phone, wanted: Content, stage: str) -> tuple[bool, int | None]:
         """Say whether it is there, which is a use of it, and how many bytes are free, having made a folder for it.
 
-        Whatever else was used lately is noted, and not looked for again.
+        Whatever else is there is noted: what was used lately is not looked for again, and neither is what is not there.
         """
         folder = shlex.quote(f"{ROOT}/{wanted.sha256}")
         make = f"{{ df -k /data/local/tmp; mkdir -p {stage}; }}"
         script = (
             f"{{ [ -e {shlex.quote(wanted.there)} ] && touch {folder} && echo here || {make}; echo @@; cd {ROOT} && "
             f"for used in $(find . -maxdepth 1 -name '[0-9a-f]*' -mmin -{RECENT_S / 60:.0f}); "
-            'do printf "%s\\n" "$used"/*; done; } 2>/dev/null'
+            'do printf "%s\\n" "$used"/*; done; echo @@; printf "./%s\\n" [0-9a-f]*/*; } 2>/dev/null'
         )
-        said, _, used = phone.ask(script, ASK_S).partition("@@")
+        said, _, listed = phone.ask(script, ASK_S).partition("@@")
+        used, _, every = listed.partition("@@")
         until = time.monotonic() + TRUST_S
-        for name in re.findall(r"^\./([0-9a-f]{64}/.+)$", used, flags=re.MULTILINE):
-            self._known[f"{ROOT}/{name}"] = until
-        return said.strip() == "here", texts.free_bytes(said)
+        self._known.update((path, until) for path in _paths(used))
+        free = texts.free_bytes(said)
+        if free is not None:
+            self._others, self._free, self._looked = _paths(every), free, until
+        return said.strip() == "here", free
 
     def _make_room(self, phone: Phone, wanted: Content, free: int | None) -> None:
         needed = wanted.size + SPARE_BYTES
@@ -149,15 +165,14 @@ class Store:
     def _send(self, phone: Phone, wanted: Content, path: Path, stage: str) -> None:
         """Push to a folder of our own, check what arrived, and rename it."""
         with _without_links(path, wanted) as source:
-            self._copy(phone, wanted, source, stage)
-        _check(phone, wanted, stage)
+            self._copy(phone, wanted, source, f"{stage}/{'' if path.is_dir() else wanted.name}")
         _keep(phone, wanted, stage)
 
-    def _copy(self, phone: Phone, wanted: Content, source: Path, stage: str) -> None:
+    def _copy(self, phone: Phone, wanted: Content, source: Path, to: str) -> None:
         limit = ASK_S + wanted.size / SLOWEST_BYTES_S
         for attempt in range(2):
             try:
-                done = phone.adb(["push", str(source), f"{stage}/"], limit)
+                done = phone.adb(["push", str(source), to], limit)
             except TimeoutError as error:
                 raise DeviceUnusable(remedies.silent(phone.name, limit)) from error
             if done.code == 0:
@@ -174,20 +189,17 @@ class Store:
 
 def pull(phone: Phone, path: str, to: Path) -> None:
     """Bring a file from a phone, whole or not at all; raise FileNotFoundError, OSError, DeviceUnusable."""
-    size = phone.ask(
-        f"stat -c %s {shlex.quote(path)} 2>/dev/null || wc -c < {shlex.quote(path)} 2>/dev/null", ASK_S
-    ).strip()
-    if not size.isdigit():
-        raise FileNotFoundError(f"no file {path} on {phone.name}")
     staged = to.with_name(f".{to.name}.{os.getpid()}")
     try:
         try:
-            done = phone.adb(["pull", path, str(staged)], limit := ASK_S + int(size) / SLOWEST_BYTES_S)
+            done = phone.adb(["pull", path, str(staged)], PULL_S)
         except TimeoutError as error:
-            raise DeviceUnusable(remedies.silent(phone.name, limit)) from error
-        if done.code or not staged.exists() or staged.stat().st_size != int(size):
+            raise DeviceUnusable(remedies.silent(phone.name, PULL_S)) from error
+        if done.code or not staged.is_file():
             if phone.state():
                 raise phone.gone(done.said)
+            if phone.ask(f"[ -e {shlex.quote(path)} ] || echo none", ASK_S).strip() == "none":
+                raise FileNotFoundError(f"no file {path} on {phone.name}")
             raise OSError(f"{path} cannot be pulled from {phone.name}: {done.said}")
         staged.replace(to)
     finally:
@@ -231,37 +243,55 @@ def _idle(phone: Phone) -> list[tuple[str, int]]:
     return [(name, 1024 * kilobytes.get(name, 0)) for _, name in old]
 
 
-def _check(phone: Phone, wanted: Content, stage: str) -> None:
-    """Compare what arrived by size, and by hash where the phone has sha256sum."""
+def _keep(phone: Phone, wanted: Content, stage: str) -> None:
+    """Have the phone rename what arrived if it is what was sent, by size, and by hash where it has sha256sum.
+
+    Where it cannot tell, since its commands print otherwise than most, what they print is read here.
+    """
     inside = "find . -type f -exec"
-    said = phone.ask(
-        f"cd {stage} || exit 1; {inside} stat -c '%s %n' {{}} +; echo @@; "
-        f"command -v sha256sum >/dev/null && {inside} sha256sum {{}} +",
-        ASK_S + wanted.size / (16 * SLOWEST_BYTES_S),
+    listed = f"{{ {inside} stat -c '%s %n' {{}} +; }} | LC_ALL=C sort"
+    hashed = f"{{ {inside} sha256sum {{}} +; }} | LC_ALL=C sort"
+    sizes = "\n".join(sorted(f"{size} ./{name}" for name, (size, _) in wanted.files.items()))
+    sums = "\n".join(sorted(f"{sha}  ./{name}" for name, (_, sha) in wanted.files.items()))
+    right = f'[ "$sizes" = {shlex.quote(sizes)} ] && {{ [ -z "$sums" ] || [ "$sums" = {shlex.quote(sums)} ]; }}'
+    script = (
+        f"cd {stage} || exit 1; sizes=$({listed}); sums=$(command -v sha256sum >/dev/null && {hashed}); "
+        f'printf "%s\\n" "$sizes" @@ "$sums" @@; if {right}; then\n{_renaming(wanted, stage)}\nfi'
     )
-    sizes, _, hashes = said.partition("@@")
-    found = {name: int(size) for size, name in re.findall(r"^(\d+) \./(.+)$", sizes, flags=re.MULTILINE)}
+    found, _, kept = phone.ask(script, ASK_S + wanted.size / (16 * SLOWEST_BYTES_S)).rpartition("@@")
+    if kept.strip() != "kept":
+        _check(phone, wanted, found)
+        said = phone.shell(_renaming(wanted, stage), ASK_S)
+        if said.out.strip() != b"kept":
+            raise DeviceUnusable(f"{wanted.name} cannot be kept in {ROOT} on {phone.name}: {said.said}")
+
+
+def _check(phone: Phone, wanted: Content, found: str) -> None:
+    """Raise DeviceUnusable for a file that arrived otherwise than it was sent, by what the phone listed."""
+    listed, _, hashes = found.partition("@@")
+    sizes = {name: int(size) for size, name in re.findall(r"^(\d+) \./(.+)$", listed, flags=re.MULTILINE)}
     sums = {name: sha for sha, name in re.findall(r"^([0-9a-f]{64}) [ *]\./(.+)$", hashes, flags=re.MULTILINE)}
     for name, (size, sha256) in wanted.files.items():
-        if found.get(name) != size or (sums and sums.get(name) != sha256):
-            has = "nothing" if name not in found else f"{found[name]} bytes" if found[name] != size else "other bytes"
+        if sizes.get(name) != size or (sums and sums.get(name) != sha256):
+            has = "nothing" if name not in sizes else f"{sizes[name]} bytes" if sizes[name] != size else "other bytes"
             raise DeviceUnusable(
                 f"{name} of {size} bytes arrived on {phone.name} as {has}, and was removed: try another cable or port"
             )
 
 
-def _keep(phone: Phone, wanted: Content, stage: str) -> None:
-    """Rename what was checked; where another process was first, its files stay."""
+def _renaming(wanted: Content, stage: str) -> str:
+    """Return a script that gives a stage its name and says `kept`; where another process was first, its files stay."""
     folder, there = f"{ROOT}/{wanted.sha256}", shlex.quote(wanted.there)
-    programs = shlex.join(wanted.programs)
-    modes = f"cd {stage} && chmod 755 {programs} && " if wanted.programs else ""
-    script = (
+    modes = f"cd {stage} && chmod 755 {shlex.join(wanted.programs)} && " if wanted.programs else ""
+    return (
         f"{modes}mkdir -p {folder} && {{ [ -e {there} ] || mv {stage}/{shlex.quote(wanted.name)} {there}; }} && cd {ROOT} && "
         f"rm -rf {stage} && touch {folder} && [ -e {there} ] && echo kept"
     )
-    said = phone.shell(script, ASK_S)
-    if said.out.strip() != b"kept":
-        raise DeviceUnusable(f"{wanted.name} cannot be kept in {ROOT} on {phone.name}: {said.said}")
+
+
+def _paths(listed: str) -> set[str]:
+    """Return the paths in a listing of ROOT that are of ours, whole."""
+    return {f"{ROOT}/{name}" for name in re.findall(r"^\./([0-9a-f]{64}/.+)$", listed, flags=re.MULTILINE)}
 
 
 def _full(phone: Phone, wanted: Content, free: int | None) -> str:

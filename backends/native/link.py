@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import atexit
 import json
+import os
 import platform
+import secrets
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from backends.base import Device, Process
 from edgelut.errors import ArtifactCorrupted, DeviceUnusable, EdgelutError, Unsupported
@@ -21,6 +26,7 @@ from . import build
 PROTOCOL = 1
 START_S = 180.0  # the first start after a push; an emulated machine takes seconds
 ASK_S = 60.0
+REMOVE_S = 10.0
 MACHINES = {"arm64-v8a": "aarch64", "x86_64": "x86_64"}  # by Android's name of the ABI
 ENVIRONMENT = {"ORT_DISABLE_TELEMETRY": "1"}
 MOST_NUMBERS = 65536
@@ -65,8 +71,11 @@ class Runner:
         self._asked: deque[Asked] = deque()
         self._numbers: set[int] = set()
         self._mask = ""
+        self._outputs_turn = threading.Lock()
+        self._has_written = False
         bundle = self._bundle()
         self.there = device.push(bundle.folder)
+        self._outputs = f"{self.there}.{secrets.token_hex(8)}.out"
         found = {} if bundle.loader or device.local else {"LD_LIBRARY_PATH": self.there}
         try:
             self._process: Process = device.start(bundle.argv(self.there), {**ENVIRONMENT, **found})
@@ -135,10 +144,28 @@ class Runner:
         assert asked.answer is not None
         return asked.answer
 
+    def outputs(self, number: int, timeout_s: float) -> tuple[Answer, bytes]:
+        """Have a model called once; return the answer and its outputs, raw.
+
+        Each call writes to the same file, which is removed with the runner: to remove it each time is a command more.
+        """
+        with self._outputs_turn, tempfile.TemporaryDirectory(prefix="edgelut-") as folder:
+            here = Path(folder, "outputs")
+            there = str(here) if self.device.local else self._outputs
+            self._has_written = not self.device.local
+            answer = self.ask(f"run {number} {quoted(there)}", timeout_s)
+            if not self.device.local:
+                self.device.pull(there, here)
+            return answer, here.read_bytes()
+
     def close(self) -> None:
-        """End it; every model is released with it."""
+        """End it; every model is released with it, and what it wrote is removed."""
         with self._turn:
             self._end(Interrupted(f"the runner on {self.name} was closed"))
+        if self._has_written:
+            self._has_written = False
+            with suppress(OSError, EdgelutError):
+                self.device.run(["rm", "-f", self._outputs], REMOVE_S)
 
     def _bundle(self) -> build.Bundle:
         own = None if self.device.local else build.user_bundle()
@@ -217,6 +244,8 @@ def runner_of(device: Device) -> Runner:
     """Return this process's runner on a device, starting one where there is none that lives."""
     with _turn:
         runner = _runners.get(device)
+        if runner is not None and runner.is_dead:
+            runner.close()  # what it wrote is still there
         if runner is None or runner.is_dead:
             runner = _runners[device] = Runner(device)
         return runner
@@ -232,6 +261,11 @@ def close_all() -> None:
 _turn = threading.Lock()
 _runners: dict[Device, Runner] = {}
 atexit.register(close_all)
+
+
+def quoted(path: str) -> str:
+    """Return a path as a word of a line."""
+    return quote(os.fsencode(path), safe="/:=,+@")
 
 
 def _parse(said: str) -> Answer | None:

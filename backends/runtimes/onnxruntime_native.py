@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import secrets
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,13 +11,12 @@ from dataclasses import replace
 from math import prod
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import quote
 
 import numpy as np
 
 from backends.base import Array, Device, Loaded, Runtime, Session, Timing, as_float32
 from backends.native import build, toolchain
-from backends.native.link import Answer, Asked, Interrupted, Runner, runner_of
+from backends.native.link import Answer, Asked, Interrupted, Runner, quoted, runner_of
 from backends.onnx_precision import PROVIDER, check_precision
 from edgelut.errors import BackendMissing, EdgelutError, Unsupported
 from edgelut.types import Params, Scalar
@@ -114,7 +111,7 @@ class NativeSession(Session):
         there = self._device.push(self._artifact)
         number = runner.take_number()
         try:
-            answer = runner.ask(f"open {number} {_quoted(there)} {self._threads}", OPEN_S)
+            answer = runner.ask(f"open {number} {quoted(there)} {self._threads}", OPEN_S)
             self._inputs = tuple((name, dtype) for name, dtype, _ in _ends(answer["inputs"]))
             self.loaded = self._loaded(runner, answer)
         except EdgelutError:
@@ -149,7 +146,7 @@ class NativeSession(Session):
         with tempfile.TemporaryDirectory(prefix="edgelut-") as folder:
             path = Path(folder, "inputs")
             path.write_bytes(content)
-            there = _quoted(self._device.push(path))
+            there = quoted(self._device.push(path))
             started = time.perf_counter_ns()
             answer = runner.ask(f"bind {self._number} {there}", OPEN_S)
         if runner.counts:
@@ -162,14 +159,8 @@ class NativeSession(Session):
     def _run(self, content: bytes) -> list[Array]:
         runner = self._live()
         self._bind(runner, content)
-        with tempfile.TemporaryDirectory(prefix="edgelut-") as folder:
-            here = Path(folder, "outputs")
-            there = str(here) if self._device.local else f"{runner.there}.{secrets.token_hex(8)}.out"
-            answer = runner.ask(f"run {self._number} {_quoted(there)}", OPEN_S)
-            if not self._device.local:
-                self._device.pull(there, here)
-                self._device.run(["rm", "-f", there], LEAST_S)
-            return _outputs(here.read_bytes(), _ends(answer["outputs"]))
+        answer, written = runner.outputs(self._number, OPEN_S)
+        return _outputs(written, _ends(answer["outputs"]))
 
 
 class OnnxruntimeNative(Runtime):
@@ -282,9 +273,6 @@ def _outputs(content: bytes, ends: Sequence[tuple[str, np.dtype[Any], tuple[int,
             raise EdgelutError(f"the runner wrote {len(content)} bytes of outputs, too few for {name} {shape}")
         arrays.append(np.frombuffer(content, dtype, count, place).reshape(shape))
         place += count * dtype.itemsize
+    if place != len(content):
+        raise EdgelutError(f"the runner wrote {len(content)} bytes of outputs, more than its {place} of {len(ends)}")
     return arrays
-
-
-def _quoted(path: str) -> str:
-    """Return a path as a word of a line."""
-    return quote(os.fsencode(path), safe="/:=,+@")

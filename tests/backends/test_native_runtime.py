@@ -157,6 +157,9 @@ def test_outputs_leave_nothing_behind_on_the_device(
 ) -> None:
     with runtime.open(model, device, "fp32", 1, "cpu") as session:
         session.run(inputs)
+        session.run(inputs)
+    assert len(list(device.folder.rglob("*.out"))) == 1
+    link.close_all()
     assert not list(device.folder.rglob("*.out"))
 
 

@@ -190,6 +190,33 @@ def test_one_look_finds_all_that_another_process_pushed_lately(
     assert "push" not in commands
 
 
+def test_a_new_file_after_a_look_is_pushed_and_kept_and_no_more(
+    attached_phone: Running, android: Android, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("one", "two", "three"):
+        (tmp_path / name).write_text(name)
+    Android(attached_phone.serial).push(tmp_path / "three")
+    android.push(tmp_path / "one")
+    commands, run = [], client.run
+    monkeypatch.setattr(client, "run", lambda args, timeout_s: (commands.extend(args[2:3]), run(args, timeout_s))[1])
+    there = android.push(tmp_path / "two")
+    android.push(tmp_path / "three")
+    assert commands == ["push", "shell"]
+    assert android.run(["cat", there], 10) == b"two"
+    assert not [name for name in listed(android) if name.startswith(files.STAGED)]
+
+
+def test_a_phone_whose_commands_print_otherwise_is_read_here(
+    android: Android, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = client.run
+    monkeypatch.setattr(
+        client, "run", lambda args, timeout_s: run([arg.replace("C sort", "C sort -r") for arg in args], timeout_s)
+    )
+    there = android.push(bundle)
+    assert android.run(["cat", f"{there}/runner"], 10) == RUNNER.encode()
+
+
 def test_what_is_not_there_is_not_found(android: Android, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         android.pull("/data/local/tmp/nowhere", tmp_path / "back")
@@ -231,7 +258,7 @@ def test_what_arrives_otherwise_than_it_was_sent_is_not_kept(
     def damaging(args: list[str], timeout_s: float) -> client.Done:
         done = run(args, timeout_s)
         if "push" in args:
-            run([*args[:2], "shell", damage.format(f"{args[-1]}file")], timeout_s)
+            run([*args[:2], "shell", damage.format(args[-1])], timeout_s)
         return done
 
     monkeypatch.setattr(client, "run", damaging)
@@ -251,6 +278,7 @@ def test_what_was_long_unused_makes_room(android: Android, tmp_path: Path, monke
     (tmp_path / "new").write_bytes(b"new")
     free = files.SPARE_BYTES - 100_000
     monkeypatch.setattr(files.texts, "free_bytes", lambda text: free)
+    android.forget()  # so that it looks again
     android.push(tmp_path / "new")
     left = set(listed(android))
     assert kept["older"] not in left
