@@ -12,6 +12,7 @@ import httpx
 import msgspec
 
 from .answers import EntryHistory, EntryPage
+from .coverage import ColumnPage
 from .errors import InvalidSpec, LatencyNotFound, ServiceError
 from .placement import placed
 from .quality import NetworkLatency
@@ -89,6 +90,12 @@ class HttpTable(LatencyTable, HttpSearches):
         """Return the rows that match; raise LatencyNotFound, which says what there is nearby, where none does."""
         found = self._connection.call(EntryPage, "GET", "/latency", params=_parameters(query))
         return Page(tuple(Row(row.id, row.entry()) for row in found.entries), found.next_cursor, found.left_out)
+
+    def columns(self, target: Target, limit: int, cursor: str | None = None) -> ColumnPage:
+        """Return current rows of a target as columns, at most 50,000 at once; none where the target has none."""
+        asked: dict[str, str | int] = {**target.as_json(), "limit": limit}
+        asked |= {} if cursor is None else {"cursor": cursor}
+        return self._connection.call(ColumnPage, "GET", "/table", params=asked)
 
     def network_latency(
         self, network: NetworkSpec | str, target: Target, *, align: bool = False, require_unit: str | None = None

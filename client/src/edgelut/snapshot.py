@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,7 @@ from .errors import EdgelutError, InvalidSpec, SnapshotCorrupted, StorageError
 from .placement import placed
 from .query import Page, Query, search_entries
 from .table import LatencySource
-from .types import BlockSpec, Entry, Target, canonical, plain
+from .types import BlockSpec, Entry, EntryKind, Latency, Params, Target, canonical, plain
 
 FORMAT = 1
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -156,22 +156,77 @@ def _parse(path: Path, content: bytes) -> _Document:
 
 
 def _index(path: Path, document: _Document) -> dict[tuple[str, str], Entry]:
-    """Return the rows by key; a stored key that is not its spec's means that the file's maker hashed otherwise."""
+    """Return the rows by key; a stored key that is not its spec's means that the file's maker hashed otherwise.
+
+    Equal JSON is read and hashed once: thousands of rows have one target, its specs are other targets' too, and few sets of
+    parameters are distinct.
+    """
+    targets: dict[bytes, Target] = {}
+    specs: dict[bytes, BlockSpec] = {}
+    params: dict[bytes, Params] = {}
+    index: dict[tuple[str, str], Entry] = {}
     try:
-        rows = wire.decode(list[Entry], bytes(document.rows))
-        keys = msgspec.json.decode(document.rows, type=list[_Row])
+        rows = wire.decode(list[_Row], bytes(document.rows))
+        for row in rows:
+            said, place = bytes(row.spec), bytes(row.target)
+            target, spec = targets.get(place), specs.get(said)
+            if target is None:
+                target = targets[place] = wire.decode(_Target, place).value()
+            if spec is None:
+                spec = specs[said] = wire.decode(_Spec, said).value(params)
+            index[spec.key, target.key] = Entry(spec, target, row.latency, row.kind, row.provenance)
     except (EdgelutError, msgspec.DecodeError, UnicodeDecodeError) as error:
         raise SnapshotCorrupted(f"{path} holds a row that cannot be read: {error}") from error
-    index = {(entry.spec.key, entry.target.key): entry for entry in rows}
-    if len(index) != document.count or index.keys() != {(row.spec.key, row.target.key) for row in keys}:
-        raise SnapshotCorrupted(f"{path} holds rows whose keys or number are not those it states")
+    if not len(index) == len(rows) == document.count:
+        raise SnapshotCorrupted(
+            f"{path} holds {len(index)} rows of other keys among {len(rows)}, and states {document.count}"
+        )
     return index
 
 
-class _Keyed(msgspec.Struct, frozen=True):
+class _Spec(msgspec.Struct, frozen=True, gc=False):
     key: str
+    kind: str
+    width_in: int
+    width_out: int
+    resolution: int
+    batch: int = 1
+    params: msgspec.Raw = msgspec.Raw(b"{}")
+
+    def value(self, known: dict[bytes, Params]) -> BlockSpec:
+        """Return the spec; raise InvalidSpec for another key than its own."""
+        text = bytes(self.params)
+        if text not in known:
+            known[text] = wire.decode(Params, text)
+        spec = BlockSpec(self.kind, self.width_in, self.width_out, self.resolution, self.batch, known[text])
+        return _checked(spec, self.key)
 
 
-class _Row(msgspec.Struct, frozen=True):
-    spec: _Keyed
-    target: _Keyed
+class _Target(msgspec.Struct, frozen=True, gc=False):
+    key: str
+    device: str
+    runtime: str
+    precision: str = "fp32"
+    threads: int = 1
+    unit: str = "cpu"
+
+    def value(self) -> Target:
+        """Return the target; raise InvalidSpec for another key than its own."""
+        return _checked(Target(self.device, self.runtime, self.precision, self.threads, self.unit), self.key)
+
+
+Keyed = TypeVar("Keyed", BlockSpec, Target)
+
+
+def _checked(value: Keyed, key: str) -> Keyed:
+    if value.key != key:
+        raise InvalidSpec(f"the keys of {value} are {value.key} and, in the file, {key}")
+    return value
+
+
+class _Row(msgspec.Struct, frozen=True, gc=False):
+    spec: msgspec.Raw
+    target: msgspec.Raw
+    latency: Latency
+    kind: EntryKind = "measured"
+    provenance: Params = msgspec.field(default_factory=Params)

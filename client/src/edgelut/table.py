@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from .errors import LatencyNotFound
 from .placement import placed, require
 from .query import Page, Query, search_entries
 from .types import BlockSpec, Entry, Target
+
+if TYPE_CHECKING:
+    from .arrays import TableArrays
 
 
 class LatencySource(ABC):
@@ -44,6 +47,15 @@ class LatencySource(ABC):
         rows = [entry for entry in found if entry is not None]
         require(rows, require_unit)
         return rows
+
+    def arrays(self, target: Target, *, require_unit: str | None = None) -> TableArrays:
+        """Return a target's rows as they are now, as arrays: for a search that asks for millions. One read of them all.
+
+        Raises InvalidSpec for a source that cannot list its rows.
+        """
+        from .arrays import TableArrays
+
+        return TableArrays.read(self, target, require_unit=require_unit)
 
 
 class Searchable(Protocol):

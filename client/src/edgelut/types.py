@@ -33,9 +33,14 @@ def plain(value: object) -> Scalar:
     raise InvalidSpec(f"{value!r} is not a parameter value: give a string or a finite number")
 
 
+_CANONICAL = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False
+).encode  # json.dumps makes one a call
+
+
 def canonical(value: object) -> bytes:
     """Return the one JSON form of a value: sorted names, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _CANONICAL(value).encode()
 
 
 def digest(value: object) -> str:
