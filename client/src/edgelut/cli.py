@@ -269,12 +269,13 @@ def _print_check(entries: list[Entry], as_json: bool) -> None:
 def _add_commands() -> None:
     """Join the commands of what else is installed: the profiler's, the service's, the database's."""
     from .cli_ci import app as ci_app
+    from .cli_estimate import app as estimate_app
     from .cli_exchange import app as exchange_app
     from .cli_jobs import app as jobs_app
     from .cli_network import app as network_app
     from .cli_tokens import app as token_app
 
-    for own in (network_app, jobs_app, token_app):
+    for own in (network_app, estimate_app, jobs_app, token_app):
         app.add_typer(own)
     app.add_typer(ci_app)
     app.add_typer(exchange_app)

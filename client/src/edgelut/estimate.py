@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -21,10 +22,7 @@ import numpy as np
 from .errors import InvalidSpec, LatencyNotFound, UnlikeMeasures
 from .features import Encoder, Gap, Unlike
 from .gp import MOST_ROWS, Floats, Process
-from .placement import placed
-from .query import Query
-from .sequences import SEQUENCES
-from .table import LatencySource, Searchable
+from .sequences import REFERENCE, SEQUENCES
 from .types import BlockSpec, Entry, EntryKind, Latency, Params, Target
 
 LEAST_ROWS = 5  # of a kind
@@ -35,7 +33,10 @@ FEW_TRIED = 20  # rows left out, below which what was learnt from them is a gues
 MANY_GROUPS = 4  # of rows that are left out together, from which on their scores are pooled
 UNTRIED = 3.0  # deviations, where no row could be left out
 LEAST_DEVIATIONS = 1.0
+NEIGHBOURS_ERROR = 0.05  # of what blocks beside one cost, in the difference that says what it adds
+MOST_UNLIKE = 8.0
 VERSION = 1  # of the method: part of every estimate's provenance
+IN_NETWORKS = {"slope_ns": "its slope", "context_ns": "what it adds in a network"}  # what sums go by
 DERIVED = ("p50_ns", "p90_ns", "slope_ns", "context_ns", "cold_ns")  # estimated as shares of p10
 
 
@@ -115,9 +116,12 @@ class KindEstimator:
         found = []
         for number, own in enumerate(gaps):
             trial = self._hardest(own)
-            half = deviation[number] * trial.deviations
-            derived = {name: float(values[number]) for name, values in shares.items()}
-            found.append(Guess(self._latency(float(mean[number]), float(half), derived, trial), own, trial))
+            half = float(deviation[number] * trial.deviations)
+            latency = self._latency(
+                float(mean[number]), half, {name: float(at[number]) for name, (at, _) in shares.items()}
+            )
+            off = {name: float(by[number]) for name, (_, by) in shares.items()}
+            found.append(Guess(replace(latency, doubts=tuple(_doubts(latency, trial, off))), own, trial))
         return found
 
     def tried(self, gap: Gap) -> Trial:
@@ -126,6 +130,14 @@ class KindEstimator:
             groups, reach = self._encoder.groups(self._specs, gap)
             self._tried[gap] = replace(sum_up([self._process.left_out([group]) for group in groups]), reach=reach)
         return self._tried[gap]
+
+    def all_trials(self) -> Iterator[tuple[str, Trial]]:
+        """Iterate over how rows were left out, in words, and what happened: one by one, and by each field and side."""
+        yield "one by one", self.trial
+        for gap in self._encoder.all_gaps():
+            trial = self.tried(gap)
+            if trial.rows:
+                yield f"{gap.side} in {gap.name}" if gap.is_beyond else f"a {gap.name} between", trial
 
     def _hardest(self, gaps: Sequence[Gap]) -> Trial:
         """Return the trial that makes the widest interval; one that reaches less far than its gap counts for more."""
@@ -136,44 +148,85 @@ class KindEstimator:
             trials.append(replace(trial, deviations=trial.deviations * further))
         return max(trials, key=lambda trial: trial.deviations)
 
-    def _latency(self, mean: float, half: float, shares: dict[str, float], trial: Trial) -> Latency:
+    def _latency(self, mean: float, half: float, shares: dict[str, float]) -> Latency:
         p10, low, high = (math.exp(mean + side * half) for side in (0, -1, 1))
         p50 = p10 * max(shares.pop("p50_ns", 1.0), 1.0)
         p90 = max(p10 * shares.pop("p90_ns", 1.0), p50)
-        doubts = [f"estimated to {high / p10 - 1:.0%} only"] if high / p10 - 1 > DOUBTFUL else []
-        if trial.rows < FEW_TRIED:
-            doubts.append(f"{trial.rows or 'no'} rows could be left out to try such an estimate")
-        found = Latency(p10, p50, p90, low, high, 0, 0, self._clock, doubts=tuple(doubts))
         derived: dict[str, Any] = {name: share * p10 for name, share in shares.items()}
-        return replace(found, **derived)
+        return replace(Latency(p10, p50, p90, low, high, 0, 0, self._clock), **derived)
+
+
+def _doubts(latency: Latency, trial: Trial, off: Mapping[str, float]) -> Iterator[str]:
+    """Say what speaks against an estimate; `off` is the half-widths of the derived figures, in p10."""
+    half = latency.high_ns / latency.p10_ns - 1
+    if half > DOUBTFUL:
+        yield f"estimated to {half:.0%} only"
+    if trial.rows < FEW_TRIED:
+        yield f"{trial.rows or 'no'} rows could be left out to try such an estimate"
+    for name, what in IN_NETWORKS.items():
+        value = getattr(latency, name)
+        if value is not None and off[name] * latency.p10_ns > DOUBTFUL * abs(value):
+            yield f"{what} of {value / 1e6:.3g} ms is estimated to {off[name] * latency.p10_ns / 1e6:.2g} ms only"
 
 
 def _share(name: str, rows: Sequence[Entry], x: Floats, trend: int) -> _Share | None:
     """Return what learns one of the derived figures, None where too few rows have it."""
-    held = [getattr(entry.latency, name) for entry in rows]
-    has = np.array([value is not None for value in held])
+    values = np.array([np.nan if (value := getattr(entry.latency, name)) is None else value for entry in rows], float)
+    has = np.isfinite(values)
     if has.sum() < LEAST_ROWS:
         return None
-    p10 = np.array([entry.latency.p10_ns for entry in rows])
-    return _Share(x[has], np.array([value for value in held if value is not None]) / p10[has], trend)
+    shares = values[has] / np.array([entry.latency.p10_ns for entry in rows])[has]
+    known = np.array([_context_error(entry.spec) for entry in rows])[has] if name == "context_ns" else None
+    return _Share(x[has], shares, None if known is None else known**2, trend)
+
+
+def _context_error(spec: BlockSpec) -> float:
+    """Return about how far off a context is, in p10: it is a difference of chains, whose neighbours cost by the widths' squares."""
+    unlike = max(spec.width_in, spec.width_out) / min(spec.width_in, spec.width_out)
+    return NEIGHBOURS_ERROR * min(unlike, MOST_UNLIKE)
 
 
 class _Share:
-    """A figure as a share of p10: by its logarithm, or as it is where it is not above zero everywhere."""
+    """A figure as a share of p10, such as the slope's: it varies little, and may be below zero."""
 
-    def __init__(self, x: Floats, shares: Floats, trend: int) -> None:
-        self._log = bool((shares > 0).all())
-        self._process = Process(x, np.log(shares) if self._log else shares, trend, trend_scale=0.1)
+    def __init__(self, x: Floats, shares: Floats, known: Floats | None, trend: int) -> None:
+        self._process = Process(x, shares, trend, known=known, trend_scale=0.1)
         self._least, self._most = float(shares.min()), float(shares.max())
+        self._deviations = sum_up(
+            [self._process.left_out([np.array([row])]) for row in range(self._process.kept)]
+        ).deviations
 
-    def at(self, x: Floats) -> Floats:
-        """Return the share at places, within those of the rows."""
-        found, _ = self._process.predict(x)
-        clipped: Floats = np.clip(np.exp(found) if self._log else found, self._least, self._most)
-        return clipped
+    def at(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return the share at places, within those of the rows, and the half-width of its interval."""
+        found, deviation = self._process.predict(x)
+        shares: Floats = np.clip(found, self._least, self._most)
+        return shares, deviation * self._deviations
 
 
-class Estimator:
+class Estimates(ABC):
+    """What blocks take on one target: measured rows as they are, estimates where there are none. Frozen."""
+
+    target: Target
+
+    @abstractmethod
+    def find_many(self, specs: Sequence[BlockSpec]) -> list[Entry | None]:
+        """Return each block's row or estimate in order, None where there can be none."""
+
+    @abstractmethod
+    def why_not(self, spec: BlockSpec) -> str:
+        """Say why there is no estimate of a block; empty where there is one."""
+
+    def estimate(self, spec: BlockSpec) -> Entry:
+        """Return a block's row where it was measured, else an estimate; raise NotEstimable, which says why not."""
+        found = self.find_many([spec])[0]
+        if found is None:
+            raise NotEstimable(
+                f"no estimate of {spec} on {self.target}: {self.why_not(spec)}; measure it with 'edgelut profile'"
+            )
+        return found
+
+
+class Estimator(Estimates):
     """Estimates blocks on one target from its measured rows. Rows of other kinds and of sequences do not count.
 
     Raises UnlikeMeasures for a target whose rows count instructions. What it returns is of kind `interpolated` or `predicted`
@@ -196,15 +249,6 @@ class Estimator:
         }
         self._known = {entry.spec: entry for held in by_kind.values() for entry in held}
         self._basis = _basis(self._known.values())
-
-    def estimate(self, spec: BlockSpec) -> Entry:
-        """Return a block's row where it was measured, else an estimate; raise NotEstimable, which says why."""
-        found = self.find_many([spec])[0]
-        if found is None:
-            raise NotEstimable(
-                f"no estimate of {spec} on {self.target}: {self.why_not(spec)}; measure it with 'edgelut profile'"
-            )
-        return found
 
     def find_many(self, specs: Sequence[BlockSpec]) -> list[Entry | None]:
         """Return each block's row or estimate in order, None where there can be none."""
@@ -256,65 +300,10 @@ class Estimator:
         return Entry(spec, self.target, guess.latency, guess.kind, Params(provenance))
 
 
-class EstimatedSource(LatencySource):
-    """A source whose gaps are filled by estimates: measured rows are handed on as they are.
-
-    Rows of a target are read, and learnt from, when one of them is first missing; a table that is written to later goes by what
-    it was then.
-    """
-
-    def __init__(self, source: Searchable) -> None:
-        self._source = source
-        self._estimators: dict[str, Estimator] = {}
-
-    def find_many(
-        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
-    ) -> list[Entry | None]:
-        """Return the current row of each spec, an estimate where there is none, None where there can be none either."""
-        found = self._source.find_many(specs, target)
-        missing = [spec for spec, entry in zip(specs, found, strict=True) if entry is None]
-        if missing:
-            guessed = dict(zip(missing, self.estimator(target).find_many(missing), strict=True))
-            found = [guessed[spec] if entry is None else entry for spec, entry in zip(specs, found, strict=True)]
-        return placed(found, require_unit)
-
-    def estimator(self, target: Target) -> Estimator:
-        """Return what estimates a target's blocks."""
-        if target.key not in self._estimators:
-            self._estimators[target.key] = estimator_of(self._source, target)
-        return self._estimators[target.key]
-
-
-def estimator_of(source: Searchable, target: Target) -> Estimator:
-    """Read a target's rows from a source that can be searched, and learn from them."""
-    query = Query(
-        device=target.device,
-        runtime=target.runtime,
-        precision=target.precision,
-        threads=target.threads,
-        unit=target.unit,
-        limit=1000,
-    )
-    return Estimator(_all(source, query), target)
-
-
-def _all(source: Searchable, query: Query) -> Iterable[Entry]:
-    page = source.search(query)
-    while True:
-        yield from (row.entry for row in page.rows)
-        if page.next_cursor is None:
-            return
-        page = source.search(replace(query, cursor=page.next_cursor))
-
-
 def usable(entry: Entry) -> bool:
     """Say whether a row is one to learn from: measured, a time, and of a single block."""
-    return (
-        entry.kind == "measured"
-        and entry.latency.measure == "time"
-        and entry.spec.kind not in SEQUENCES
-        and entry.latency.p10_ns > 0
-    )
+    is_block = entry.spec.kind not in SEQUENCES and entry.spec.kind != REFERENCE
+    return is_block and entry.kind == "measured" and entry.latency.measure == "time" and entry.latency.p10_ns > 0
 
 
 def _basis(rows: Iterable[Entry]) -> str:

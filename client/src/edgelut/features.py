@@ -109,6 +109,10 @@ class Encoder:
         found = [self._gap(name, row[name]) for name in self._values]
         return [gap for gap in found if gap is not None]
 
+    def all_gaps(self) -> list[Gap]:
+        """Return every gap that a block may be in."""
+        return [Gap(name, side) for name in self._logs for side in Side]
+
     def _gap(self, name: str, value: Scalar) -> Gap | None:
         values = self._values[name]
         if isinstance(value, str) or value <= 0:

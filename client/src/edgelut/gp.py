@@ -56,24 +56,26 @@ class Covariance:
 class Process:
     """A Gaussian process through values at places, both as they are: it scales them itself.
 
-    `x` is (n, d), `y` is (n,); the first `trend` features carry the trend. Of more than MOST_ROWS rows it keeps that many, spread
-    by `seed`. `trusted` is how much of the values' own spread is expected to be trend, 1 for all of it.
+    `x` is (n, d), `y` is (n,); the first `trend` features carry the trend. `known` is the variance of each value's own error,
+    (n,), as far as it is known: what comes on top is learnt. `trend_scale` is how large a trend is expected, 1 for any. Of more
+    than MOST_ROWS rows it keeps that many, chosen by `seed`.
     """
 
-    def __init__(self, x: Floats, y: Floats, trend: int, *, seed: int = 0, trend_scale: float = 1.0) -> None:
+    def __init__(
+        self, x: Floats, y: Floats, trend: int, *, known: Floats | None = None, seed: int = 0, trend_scale: float = 1.0
+    ) -> None:
+        own = np.zeros(len(y)) if known is None else known
         if len(y) > MOST_ROWS:
             kept = np.sort(np.random.default_rng(seed).permutation(len(y))[:MOST_ROWS])
-            x, y = x[kept], y[kept]
+            x, y, own = x[kept], y[kept], own[kept]
         self.kept = len(y)
         self._trend = trend
         self._middle, self._spread = x.mean(0), _scale(x.std(0))
         self._mean, self._scale = float(y.mean()), float(_scale(np.atleast_1d(y.std()))[0])
         self._x = (x - self._middle) / self._spread
-        values = (y - self._mean) / self._scale
-        self.covariance = _fitted(self._x, values, trend, seed, trend_scale)
-        inner = self.covariance.between(self._x, self._x, trend)
-        inner[np.diag_indices_from(inner)] += self.covariance.noise + JITTER
-        self._inverse = np.linalg.inv(inner)
+        values, own = (y - self._mean) / self._scale, own / self._scale**2
+        self.covariance = _fitted(self._x, values, own, trend, seed, trend_scale)
+        self._inverse = np.linalg.inv(_inner(self.covariance, self._x, own, trend))
         self._weights = self._inverse @ values
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
@@ -103,19 +105,26 @@ def _scale(spread: Floats) -> Floats:
     return np.where(spread > 1e-9, spread, 1.0)
 
 
-def _fitted(x: Floats, y: Floats, trend: int, seed: int, trend_scale: float) -> Covariance:
+def _inner(covariance: Covariance, x: Floats, own: Floats, trend: int) -> Floats:
+    """Return the covariance of values with each other, errors included."""
+    inner = covariance.between(x, x, trend)
+    inner[np.diag_indices_from(inner)] += covariance.noise + own + JITTER
+    return inner
+
+
+def _fitted(x: Floats, y: Floats, own: Floats, trend: int, seed: int, trend_scale: float) -> Covariance:
     """Return the hyperparameters of the largest posterior that steps along one of them at a time find."""
     chosen = np.random.default_rng(seed).permutation(len(y))[:FITTED_ROWS]
-    x, y = x[chosen], y[chosen]
+    x, y, own = x[chosen], y[chosen], own[chosen]
     best = Covariance(tuple([2.0] * x.shape[1]), constant=10.0 * trend_scale, linear=10.0 * trend_scale)
-    score = _posterior(x, y, trend, best)
+    score = _posterior(x, y, own, trend, best)
     names: list[str | int] = [*EXPECTED, *range(x.shape[1])]
     step = 3.0
     for _ in range(ROUNDS):
         for name in names:
             for factor in (1 / step, step):
                 while (tried := _stepped(best, name, factor)) and (
-                    found := _posterior(x, y, trend, tried)
+                    found := _posterior(x, y, own, trend, tried)
                 ) > score + 1e-3:
                     best, score = tried, found
         step = 1 + (step - 1) * 0.6
@@ -130,12 +139,10 @@ def _stepped(from_: Covariance, name: str | int, factor: float) -> Covariance:
     return replace(from_, **{name: getattr(from_, name) * factor})
 
 
-def _posterior(x: Floats, y: Floats, trend: int, covariance: Covariance) -> float:
+def _posterior(x: Floats, y: Floats, own: Floats, trend: int, covariance: Covariance) -> float:
     """Return the logarithm of the marginal likelihood times the priors, but for a constant."""
-    inner = covariance.between(x, x, trend)
-    inner[np.diag_indices_from(inner)] += covariance.noise + JITTER
     try:
-        lower = np.linalg.cholesky(inner)
+        lower = np.linalg.cholesky(_inner(covariance, x, own, trend))
     except np.linalg.LinAlgError:
         return -np.inf
     half = np.linalg.solve(lower, y)

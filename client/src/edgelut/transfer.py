@@ -22,8 +22,8 @@ from .estimate import (
     LEAST_ROWS,
     VERSION,
     WIDEST,
+    Estimates,
     Estimator,
-    NotEstimable,
     Trial,
     sum_up,
     usable,
@@ -39,7 +39,7 @@ EXTRA = 10.0
 MANY = 20  # probes from which on nothing is said of their number
 
 
-class Transfer:
+class Transfer(Estimates):
     """Estimates blocks on one target by another's table and a few rows of its own (`probes`).
 
     Measured rows of the target are handed on as they are; estimates are of kind `transferred`, or what the target's own rows
@@ -83,15 +83,6 @@ class Transfer:
             return "own" if own is not None else ""
         better = own is not None and own.trial.median_error < self.trials[kind].median_error
         return "own" if better and own is not None and len(own.rows) >= 2 * LEAST_ROWS else "transfer"
-
-    def estimate(self, spec: BlockSpec) -> Entry:
-        """Return a block's row or estimate; raise NotEstimable, which says why there is none."""
-        found = self.find_many([spec])[0]
-        if found is None:
-            raise NotEstimable(
-                f"no estimate of {spec} on {self.target}: {self.why_not(spec)}; measure it with 'edgelut profile'"
-            )
-        return found
 
     def why_not(self, spec: BlockSpec) -> str:
         """Say why there is no estimate of a block; empty where there is one."""

@@ -1,0 +1,78 @@
+"""A table whose gaps are filled by estimates, for whatever reads a table: sums of networks, searches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from .estimate import Estimates, Estimator
+from .placement import placed
+from .query import Page, Query
+from .table import LatencySource, Searchable
+from .transfer import Transfer
+from .types import BlockSpec, Entry, Target
+
+PAGE = 1000
+
+
+class EstimatedSource(LatencySource):
+    """A source whose gaps are filled by estimates; rows that were measured are handed on as they are.
+
+    With `like`, a target with a table of its own, estimates of others go by that table too (`transfer`). A target's rows are
+    read, and learnt from, when one of them is first missing: what is written later is not learnt from. A block of which there can
+    be no estimate stays missing.
+    """
+
+    def __init__(self, source: Searchable, *, like: Target | None = None) -> None:
+        self._source, self._like = source, like
+        self._held: dict[str, Estimates] = {}
+
+    def find_many(
+        self, specs: Sequence[BlockSpec], target: Target, *, require_unit: str | None = None
+    ) -> list[Entry | None]:
+        """Return the current row of each spec, an estimate where there is none, None where there can be none either."""
+        found = self._source.find_many(specs, target)
+        missing = [spec for spec, entry in zip(specs, found, strict=True) if entry is None]
+        if missing:
+            guessed = dict(zip(missing, self.estimates(target).find_many(missing), strict=True))
+            found = [guessed[spec] if entry is None else entry for spec, entry in zip(specs, found, strict=True)]
+        return placed(found, require_unit)
+
+    def search(self, query: Query) -> Page:
+        """Return the rows that match: those that the source has, for there is no end of blocks that could be estimated."""
+        return self._source.search(query)
+
+    def estimates(self, target: Target) -> Estimates:
+        """Return what estimates blocks on a target."""
+        if target.key not in self._held:
+            self._held[target.key] = estimates_of(self._source, target, self._like)
+        return self._held[target.key]
+
+
+def estimates_of(source: Searchable, target: Target, like: Target | None = None) -> Estimates:
+    """Read a target's rows from a table, and learn from them, and from those of another target if one is given.
+
+    Raises UnlikeMeasures where rows count instructions, InvalidSpec where two targets have too few blocks in common.
+    """
+    rows = list(rows_of(source, target))
+    if like is None or like == target:
+        return Estimator(rows, target)
+    return Transfer(Estimator(rows_of(source, like), like), rows, target)
+
+
+def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:
+    """Iterate over the current rows of a target."""
+    query = Query(
+        device=target.device,
+        runtime=target.runtime,
+        precision=target.precision,
+        threads=target.threads,
+        unit=target.unit,
+        limit=PAGE,
+    )
+    while True:
+        page = source.search(query)
+        yield from (row.entry for row in page.rows if row.entry.target == target)
+        if page.next_cursor is None:
+            return
+        query = replace(query, cursor=page.next_cursor)
