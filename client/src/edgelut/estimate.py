@@ -13,7 +13,7 @@ import math
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -61,11 +61,15 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a block's latency is taken to be, which gaps it is in, and the trial that its interval goes by."""
+    """What a block's latency is taken to be, which gaps it is in, and the trial that its interval goes by.
+
+    `halves` has the half-widths of slope and context at 95 %, by the names that provenance has them under (`half_name`).
+    """
 
     latency: Latency
     gaps: tuple[Gap, ...]
     trial: Trial
+    halves: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def kind(self) -> EntryKind:
@@ -121,7 +125,8 @@ class KindEstimator:
                 float(mean[number]), half, {name: float(at[number]) for name, (at, _) in shares.items()}
             )
             off = {name: float(by[number]) for name, (_, by) in shares.items()}
-            found.append(Guess(replace(latency, doubts=tuple(_doubts(latency, trial, off))), own, trial))
+            doubted = replace(latency, doubts=tuple(_doubts(latency, trial, off)))
+            found.append(Guess(doubted, own, trial, _halves(latency, off)))
         return found
 
     def tried(self, gap: Gap) -> Trial:
@@ -169,6 +174,21 @@ def _doubts(latency: Latency, trial: Trial, off: Mapping[str, float]) -> Iterato
             yield f"{what} of {value / 1e6:.3g} ms is estimated to {off[name] * latency.p10_ns / 1e6:.2g} ms only"
 
 
+def half_name(name: str) -> str:
+    """Return under which name provenance has the half-width of a figure: `slope_half_ns` of `slope_ns`."""
+    return name.removesuffix("_ns") + "_half_ns"
+
+
+def _halves(latency: Latency, off: Mapping[str, float]) -> dict[str, float]:
+    """Return the half-widths of what sums go by: it is a share of p10, and both are off, each by an error of its own."""
+    half = latency.high_ns - latency.p10_ns
+    return {
+        half_name(name): math.hypot(off[name] * latency.p10_ns, value / latency.p10_ns * half)
+        for name in IN_NETWORKS
+        if (value := getattr(latency, name)) is not None
+    }
+
+
 def _share(name: str, rows: Sequence[Entry], x: Floats, trend: int) -> _Share | None:
     """Return what learns one of the derived figures, None where too few rows have it."""
     values = np.array([np.nan if (value := getattr(entry.latency, name)) is None else value for entry in rows], float)
@@ -176,11 +196,11 @@ def _share(name: str, rows: Sequence[Entry], x: Floats, trend: int) -> _Share | 
     if has.sum() < LEAST_ROWS:
         return None
     shares = values[has] / np.array([entry.latency.p10_ns for entry in rows])[has]
-    known = np.array([_context_error(entry.spec) for entry in rows])[has] if name == "context_ns" else None
+    known = np.array([context_error(entry.spec) for entry in rows])[has] if name == "context_ns" else None
     return _Share(x[has], shares, None if known is None else known**2, trend)
 
 
-def _context_error(spec: BlockSpec) -> float:
+def context_error(spec: BlockSpec) -> float:
     """Return about how far off a context is, in p10: it is a difference of chains, whose neighbours cost by the widths' squares."""
     unlike = max(spec.width_in, spec.width_out) / min(spec.width_in, spec.width_out)
     return NEIGHBOURS_ERROR * min(unlike, MOST_UNLIKE)
@@ -297,6 +317,7 @@ class Estimator(Estimates):
             provenance["ran_on"] = unit
         if guess.trial.rows:
             provenance["median_error"] = round(guess.trial.median_error, 4)
+        provenance |= guess.halves
         return Entry(spec, self.target, guess.latency, guess.kind, Params(provenance))
 
 

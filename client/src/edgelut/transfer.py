@@ -19,12 +19,15 @@ import numpy as np
 from .errors import InvalidSpec
 from .estimate import (
     DERIVED,
+    IN_NETWORKS,
     LEAST_ROWS,
     VERSION,
     WIDEST,
     Estimates,
     Estimator,
     Trial,
+    context_error,
+    half_name,
     sum_up,
     usable,
 )
@@ -136,7 +139,24 @@ class Transfer(Estimates):
             "median_error": round(self.trial.median_error, 4),
             "estimated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
+        provenance |= _halves(there, ratio, math.expm1(half))
         return Entry(there.spec, self.target, replace(latency, **moved), "transferred", Params(provenance))
+
+
+def _halves(there: Entry, ratio: float, half: float) -> dict[str, float]:
+    """Return the half-widths of slope and context: the ratio's, relative, and what was not known on the other device.
+
+    A context is a difference of chains, whose blocks have ratios of their own: it is off by as much as they are.
+    """
+    found = {}
+    for name in IN_NETWORKS:
+        value = getattr(there.latency, name)
+        if value is None:
+            continue
+        known = float(there.provenance.get(half_name(name), 0.0))
+        unlike = context_error(there.spec) * there.latency.p10_ns if name == "context_ns" else 0.0
+        found[half_name(name)] = ratio * math.hypot(known, value * half, unlike)
+    return found
 
 
 def _fields(there: Mapping[BlockSpec, Entry]) -> Any:
