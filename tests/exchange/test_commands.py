@@ -11,6 +11,7 @@ import pytest
 from db.store import SqlStore
 from edgelut import Target
 from edgelut.http import HttpTable
+from edgelut.query import Query
 from edgelut.testing import make_entry
 from tests.exchange.conftest import DATA, Done
 
@@ -95,6 +96,25 @@ def test_rows_go_out_as_a_sheet_and_into_a_service(edgelut: Run, home: SqlStore,
     with HttpTable(service) as table:
         row = table.get(make_entry().spec, Target("phone-next-door", "onnxruntime-cpu"))
     assert row.latency.p10_ns == 1e6 and row.provenance["publisher"] == "the lab next door"
+
+
+def test_a_published_block_is_found_through_a_service(
+    edgelut: Run, home: SqlStore, service: str, tmp_path: Path
+) -> None:
+    file = str(DATA / "ofa_note10_224.yaml")
+    said = ("--format", "ofa", "--device", "note10", "--runtime", "tflite-cpu", "--values-in", "ms", "--to", service)
+    assert edgelut("exchange", "import", file, *said).code == 0
+    with HttpTable(service) as table:
+        ((row,), (other,)) = (
+            table.search(Query(block=block, device="NOTE10")).rows for block in ("ofa.Conv", "ofa.logits")
+        )
+    latency, spec = row.entry.latency, row.entry.spec
+    assert (latency.ms, dict(spec.params), row.entry.kind) == (0.994418, {"side_out": 112}, "measured")
+    assert (latency.low_ns, latency.high_ns) == pytest.approx((992900.742, 995935.258), rel=1e-6)
+    assert other.entry.spec.kind == "ofa.Logits"
+    sheet = tmp_path / "rows.csv"
+    assert edgelut("exchange", "export", str(sheet), "--from", service).code == 0
+    assert len(sheet.read_text().splitlines()) == 25
 
 
 def test_an_export_without_rows_or_of_a_format_that_is_only_read_leaves_no_file(

@@ -22,7 +22,7 @@ from edgelut.exchange.importing import PART
 from edgelut.http import PUT_LIMIT, HttpTable
 from edgelut.snapshot import write
 from edgelut.table import LatencyTable, MemoryTable
-from edgelut.testing import make_entry
+from edgelut.testing import make_entry, widths
 from edgelut.types import Entry, Params, Target
 from tests.api.support import served
 from tests.exchange.conftest import DATA
@@ -258,6 +258,20 @@ def test_more_rows_than_a_service_takes_at_once_are_put_in_parts_when_told(servi
 def test_ten_thousand_rows_are_one_request_where_they_fit_it(service: str, tmp_path: Path) -> None:
     with HttpTable(service) as table:
         assert store(table, planned(table, many(tmp_path, 8000))) == 8000
+
+
+def test_parts_are_smaller_where_rows_are_large(service: str, tmp_path: Path) -> None:
+    rows = [
+        replace(make_entry(spec=spec), provenance=Params({"note": "x" * 1900, "more": "y" * 1900}))
+        for spec in widths(4500)
+    ]
+    path = tmp_path / "large.csv"
+    path.write_bytes(load("csv").write(rows))
+    with HttpTable(service) as table:
+        found = planned(table, path, "csv", Asked(publisher="a colleague"))
+        with pytest.raises(InvalidSpec, match="4,500 rows are more than a service takes in one request"):
+            store(table, found)
+        assert store(table, found, in_parts=True) == 4500
 
 
 def test_a_service_is_written_only_with_a_token_that_allows_it(store: SqlStore) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from contextlib import closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -73,7 +73,7 @@ def import_command(
     asked = Asked(device, runtime, precision, threads, unit, values_in, publisher, cast("EntryKind | None", kind))
     form = load(format_name)
     table = open_table(to)
-    with closing(cast("Any", table)) if hasattr(table, "close") else nullcontext():
+    with _closing(table):
         found = plan(
             file,
             format_name,
@@ -162,12 +162,18 @@ def _rows(location: str | None, query: Query) -> list[Entry]:
     """Return every current row that matches."""
     source = open_searchable(location)
     rows: list[Entry] = []
-    while True:
-        page = source.search(query)
-        rows += [row.entry for row in page.rows]
-        if page.next_cursor is None:
-            return rows
-        query = replace(query, cursor=page.next_cursor)
+    with _closing(source):
+        while True:
+            page = source.search(query)
+            rows += [row.entry for row in page.rows]
+            if page.next_cursor is None:
+                return rows
+            query = replace(query, cursor=page.next_cursor)
+
+
+def _closing(source: object) -> AbstractContextManager[Any]:
+    """Close a table at the end where it can be closed: a snapshot cannot."""
+    return closing(cast("Any", source)) if hasattr(source, "close") else nullcontext()
 
 
 def _summary(found: Import) -> dict[str, Any]:

@@ -142,14 +142,27 @@ def store(table: LatencyTable, found: Import, *, in_parts: bool = False) -> int:
             f"{len(rows):,} rows are more than a service takes in one request (at most {PUT_LIMIT:,} and 16 MiB, all or none): "
             "--in-parts puts them in several, and importing the file again goes on where it stopped"
         )
-    current = 0
-    for start in range(0, len(rows), PART):
+    current = done = 0
+    for part in _parts(rows):
         try:
-            current += sum(table.put_many(rows[start : start + PART]))
+            current += sum(table.put_many(part))
         except ServiceError as error:
-            said = f"{start:,} of {len(rows):,} rows were put; the same command goes on there: {error}"
+            said = f"{done:,} of {len(rows):,} rows were put; the same command goes on there: {error}"
             raise ServiceError(said, problem=error.problem) from error
+        done += len(part)
     return current
+
+
+def _parts(rows: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Yield rows in pieces that a request takes."""
+    if len(rows) > PART:
+        for start in range(0, len(rows), PART):
+            yield from _parts(rows[start : start + PART])
+    elif len(rows) > 1 and _too_many(rows):
+        yield from _parts(rows[: len(rows) // 2])
+        yield from _parts(rows[len(rows) // 2 :])
+    else:
+        yield rows
 
 
 def _too_many(rows: Sequence[Entry]) -> bool:
