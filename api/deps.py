@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -13,14 +14,19 @@ from starlette.responses import Response
 
 from db.store import SqlStore
 from edgelut import wire
+from edgelut.errors import StorageError
 from jobs.service import Jobs
 
 from .answers import Answers
+from .asked import AskedBefore
 from .auth import Caller, Guard, caller_of
 from .bodies import LARGE
 from .feeds import Feeds
+from .image import Images
 from .problems import Problem
 from .settings import Settings
+
+log = logging.getLogger("edgelut.api")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -37,13 +43,16 @@ class Service:
         self.store = store
         self.settings = settings
         self.jobs = jobs or Jobs(store)
-        self.answers = Answers(lambda: self.call(store.versions))
+        self.images = Images(store, self.call)
+        self.answers = Answers(self.images.read, lambda: None if self.images.waiting else store.tick())
+        self.asked = AskedBefore()
         self.guard = Guard(store, self.call, settings.token, closed=settings.guarded, local=settings.local_token)
         self.feeds = Feeds(self.jobs, self.work)
         self._runs_jobs, self._started = jobs is not None, False
         self._threads: ThreadPoolExecutor | None = None
         self._workers: ThreadPoolExecutor | None = None
         self._ending: asyncio.Future[None] | None = None
+        self._warming: asyncio.Task[None] | None = None
 
     async def call(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a function of the store in a thread and return what it returns."""
@@ -64,9 +73,10 @@ class Service:
             self._started = True
 
     def begin(self) -> None:
-        """Let requests wait (again), in a new event loop."""
+        """Let requests wait (again), in a new event loop, and begin to read the table into memory."""
         self._ending = None
         self.feeds.begin()
+        self._warming = asyncio.ensure_future(self._warm())
 
     @property
     def ending(self) -> asyncio.Future[None]:
@@ -76,11 +86,23 @@ class Service:
             self._ending = loop.create_future()
         return self._ending
 
+    async def _warm(self) -> None:
+        try:
+            await self.answers.refresh()
+        except (
+            StorageError,
+            RuntimeError,
+        ) as error:  # RuntimeError: the service is ending; whoever asks is told of the other
+            log.info("the table was not read ahead: %s", error)
+
     def end(self) -> None:
         """End long polls and event streams. In the event loop; those that come later end at once."""
         if not self.ending.done():
             self.ending.set_result(None)
         self.feeds.end()
+        self.images.forget()
+        if self._warming is not None:
+            self._warming.cancel()
 
     def close(self) -> None:
         """Stop what `start` started and let the threads go, until the next call; the store stays its owner's."""

@@ -28,8 +28,10 @@ from edgelut.types import BlockSpec, Entry, Latency, Params, Target
 
 CONNECTIONS = 32
 SECONDS = 4.0
+SETTLE_S = 8.0  # a service reads the table into memory when it starts: 2 s of CPU for 100,000 rows
 HOT = 500  # distinct queries that are asked again and again
 BATCH = 1000
+GOAL_KEYS = 100_000
 HELLO = """
 import socket, uvicorn
 async def app(scope, receive, send):
@@ -67,7 +69,7 @@ class Asker(asyncio.Protocol):
 
     def __init__(self, requests: Iterator[bytes], load: Load, until: float, done: asyncio.Future[None]) -> None:
         self._requests, self._load, self._until, self._done = requests, load, until, done
-        self._received = b""
+        self._received, self._needed = bytearray(), 0  # of an answer that comes in many pieces
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ask first."""
@@ -77,16 +79,18 @@ class Asker(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Count an answer when it is whole, and ask again."""
         self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found:
-            return
-        length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
-        if len(body) < length:
+        if not self._needed:
+            head, found, _ = self._received.partition(b"\r\n\r\n")
+            if not found:
+                return
+            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0])
+            self._needed = len(head) + 4 + length
+        if len(self._received) < self._needed:
             return
         now = time.perf_counter()
         self._load.waits_s.append(now - self._asked)
-        self._load.bad += not head.startswith(b"HTTP/1.1 200")
-        self._received = b""
+        self._load.bad += not self._received.startswith(b"HTTP/1.1 200")
+        self._received, self._needed = bytearray(), 0
         if now < self._until:
             self._ask()
         else:
@@ -194,6 +198,7 @@ def measure(rows: int, seed: int) -> tuple[Load, Load, Load, Load]:
         database = f"sqlite:///{Path(folder, 'edgelut.db')}"
         fill(database, known)
         with server(SERVE, "serve", "--no-agent", "--port", "0", "--database", database) as url:
+            time.sleep(SETTLE_S)
             draw.shuffle(known)
             hot = [get(*point) for point in known[:HOT]]
             run(url, iter(hot))
@@ -221,7 +226,11 @@ def figures(rows: int, seed: int) -> list[Figure]:
             Figure(f"serving: {name}, p99", load.wait_ms(0.99), "ms", baseline=limit.wait_ms(0.99)),
         ]
     keys = many.rate * min(BATCH, rows // 25)
-    return [*found, Figure("serving: POST /latency/batch of 1,000", keys, "keys/s", baseline="a query a key: 29 k")]
+    met = keys >= GOAL_KEYS
+    batch = Figure(
+        "serving: POST /latency/batch of 1,000", keys, "keys/s", f">= {GOAL_KEYS:,}", met, "a query a key: 29 k"
+    )
+    return [*found, batch]
 
 
 def main() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .batches import SqlBatches
 from .coverage import SqlCoverage
+from .current import SqlCurrent
 from .fleet import SqlFleet
 from .jobs import SqlJobs
 from .marks import SqlMarks
@@ -13,7 +14,9 @@ from .table import SqlTable
 from .tokens import SqlTokens
 
 
-class SqlStore(SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks, SqlCoverage, SqlSearches):
+class SqlStore(
+    SqlTable, SqlRuns, SqlJobs, SqlBatches, SqlFleet, SqlTokens, SqlMarks, SqlCoverage, SqlSearches, SqlCurrent
+):
     """A `LatencyTable`, a `RunStore`, a `SearchLog`, and all of jobs. Safe for threads and processes; get one from
     `db.engine.open_store`.
     """

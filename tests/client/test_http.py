@@ -199,7 +199,8 @@ def test_a_failing_database_behind_the_service_is_a_service_error(
     def fails(*_: object) -> None:
         raise StorageError("the disk is full")
 
-    monkeypatch.setattr("db.store.SqlStore.find_many", fails)
+    monkeypatch.setattr("db.store.SqlStore.current_since", fails)
+    monkeypatch.setattr("db.store.SqlStore.tick", lambda _: None)
     monkeypatch.setattr(table_over_rest._connection, "_sleep", lambda _: None)
     with pytest.raises(ServiceError, match="try again"):
         table_over_rest.find(entry().spec, TARGET)
