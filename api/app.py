@@ -23,6 +23,7 @@ from .routes import (
     catalogue,
     check,
     entries,
+    estimates,
     latency,
     marks,
     networks,
@@ -38,6 +39,7 @@ from .settings import Settings
 
 NOUNS = (
     latency,
+    estimates,
     networks,
     entries,
     runs,

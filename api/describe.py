@@ -22,7 +22,7 @@ from edgelut.query import BlockListing, Row
 from edgelut.searches import SearchRun
 from edgelut.types import Entry, Latency, Params, Run, Target
 
-from . import bodies, job_bodies, search_bodies
+from . import bodies, estimate_bodies, job_bodies, search_bodies
 from .auth import OPEN, declared
 from .problems import MEDIA_TYPE, STATUS, TYPE
 
@@ -40,6 +40,9 @@ TYPES = (
     bodies.BlocksOut,
     bodies.DevicesOut,
     bodies.TargetsOut,
+    estimate_bodies.EstimatesRequest,
+    estimate_bodies.EstimatesOut,
+    estimate_bodies.EstimateOut,
     bodies.NetworkRequest,
     bodies.NetworksOut,
     NetworkLatency,
@@ -197,6 +200,8 @@ DETAILS = {
     "empty-table": "the table is empty; fill it with 'edgelut profile'",
     "incomplete-network": "efficientformer-l1 on host/onnxruntime-cpu/fp32/1/cpu: the table lacks 1 of 14 rows: MB3D 448 @7; "
     "'edgelut profile efficientformer-l1 --device host --runtime onnxruntime-cpu --precision fp32 --threads 1' measures them",
+    "no-estimate": "no estimate of MB3D 232 @14 on host/onnxruntime-cpu/fp32/1/cpu: 2 rows of MB3D were measured there, and 5 are "
+    "needed; measure it with 'edgelut profile'",
     "other-unit": "3 matching rows ran on ne+cpu, not on ne alone: require ne+cpu, or no unit",
     "no-such-entry": "there is no entry 7",
     "no-such-run": "there is no run 7",
@@ -225,6 +230,15 @@ ENTRY = Entry(
     provenance=Params({"measured_at": "2026-01-05T10:00:00+00:00", "sweep": "2f1c"}),
 )
 ROW = bodies.row_out(Row(7, ENTRY))
+ESTIMATE = Entry(
+    SPEC,
+    TARGET,
+    Latency(1_204_000.0, 1_231_000.0, 1_302_000.0, 1_168_000.0, 1_241_000.0, runs=0, samples=0),
+    "interpolated",
+    Params(
+        {"method": "gp-1", "rows": 40, "tried": 38, "median_error": 0.011, "estimated_at": "2026-01-05T10:00:00+00:00"}
+    ),
+)
 RUN = Run(
     SPEC,
     TARGET,

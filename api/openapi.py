@@ -73,8 +73,19 @@ def latency() -> dict[str, Any]:
     }
 
 
-def parameter(name: str) -> dict[str, Any]:
-    """Return the description of a filter."""
+def parameter(name: str, *, needed: bool = False) -> dict[str, Any]:
+    """Return the description of a filter, or of one that is needed."""
+    found = _parameter(name)
+    return found | {"required": True} if needed else found
+
+
+def like_parameter() -> dict[str, Any]:
+    """Return the description of the target whose table helps to estimate."""
+    about = "Another target whose table is to help: DEVICE/RUNTIME/PRECISION/THREADS/UNIT, as far as it differs"
+    return _query("like", about, {"type": "string", "minLength": 1, "maxLength": 1000}, "pixel4/tflite-cpu")
+
+
+def _parameter(name: str) -> dict[str, Any]:
     about, example = _ABOUT[name]
     text = {"type": "string", "minLength": 1, "maxLength": 200}
     number = {"type": "integer", "minimum": 1, "maximum": bodies.SMALL}

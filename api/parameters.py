@@ -21,7 +21,7 @@ MOST_ROWS = 1000
 PARAM = "param."
 ACCEPTED = (*NAMES, *NUMBERS, *ROWS, "limit", "cursor", f"{PARAM}<name>")
 _WHOLE = re.compile(r"[0-9]{1,19}", re.ASCII)
-_LONGEST = {"cursor": 4000}  # a name may have 200 characters, and a cursor holds one in base64
+_LONGEST = {"cursor": 4000, "like": 1000}  # a name may have 200 characters, and a cursor holds one in base64
 
 
 def parse_query(raw: bytes) -> Query:

@@ -26,6 +26,7 @@ STATUS: Mapping[str, tuple[int, str]] = {
     "unknown-name": (404, "There is no such name"),
     "other-unit": (404, "What matches ran on another compute unit"),
     "empty-table": (404, "The table is empty"),
+    "no-estimate": (404, "There is no estimate"),
     "incomplete-network": (404, "The table lacks rows of the network"),
     "no-such-entry": (404, "There is no such entry"),
     "no-such-run": (404, "There is no such run"),

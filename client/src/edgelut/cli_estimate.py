@@ -12,15 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 from . import wire
-from .blocks import find_kind
 from .cli import From, Json, open_searchable, parse_params
 from .errors import InvalidSpec, LatencyNotFound
 from .estimate import Estimates, Estimator, Trial
-from .estimated import estimates_of
+from .estimated import estimates_of, like_target, spec_of
 from .figures import figures
 from .render import short
 from .transfer import Transfer
-from .types import BlockSpec, Entry, Params, Target
+from .types import Entry, Target
 
 CHECK = "check"
 
@@ -69,28 +68,6 @@ def estimate_command(
     else:
         for line in _lines(found):
             Console().print(line, highlight=False, soft_wrap=True)
-
-
-def spec_of(block: str, width: int, resolution: int, width_out: int | None, batch: int, params: Params) -> BlockSpec:
-    """Return the spec that is meant: of a kind that is known with its defaults, of another as it is given."""
-    kind = find_kind(block)
-    if kind is not None:
-        return kind.spec(width, resolution, width_out=width_out, batch=batch, params=params)
-    return BlockSpec(block, width, width if width_out is None else width_out, resolution, batch, params)
-
-
-def like_target(text: str | None, target: Target) -> Target | None:
-    """Return the target that `DEVICE[/RUNTIME[/PRECISION[/THREADS[/UNIT]]]]` names; what it leaves out is as in `target`."""
-    if text is None:
-        return None
-    parts = text.split("/")
-    if not all(parts) or len(parts) > 5 or (len(parts) > 3 and not parts[3].isdigit()):
-        raise InvalidSpec(
-            f"{text!r} is no target: write DEVICE, or DEVICE/RUNTIME/PRECISION/THREADS/UNIT as far as they differ"
-        )
-    own = [target.device, target.runtime, target.precision, str(target.threads), target.unit]
-    device, runtime, precision, threads, unit = parts + own[len(parts) :]
-    return Target(device, runtime, precision, int(threads), unit)
 
 
 def _lines(found: Entry) -> list[str]:

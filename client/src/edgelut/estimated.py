@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from .blocks import find_kind
+from .errors import InvalidSpec
 from .estimate import Estimates, Estimator
 from .placement import placed
 from .query import Page, Query
 from .table import LatencySource, Searchable
 from .transfer import Transfer
-from .types import BlockSpec, Entry, Target
+from .types import BlockSpec, Entry, Params, Target
 
 PAGE = 1000
 
@@ -52,8 +54,10 @@ class EstimatedSource(LatencySource):
 def estimates_of(source: Searchable, target: Target, like: Target | None = None) -> Estimates:
     """Read a target's rows from a table, and learn from them, and from those of another target if one is given.
 
-    Raises UnlikeMeasures where rows count instructions, InvalidSpec where two targets have too few blocks in common.
+    Names match whatever their case. Raises UnlikeMeasures where rows count instructions, NotEstimable where two targets have too
+    few blocks in common.
     """
+    target, like = spelled(source, target), None if like is None else spelled(source, like)
     rows = list(rows_of(source, target))
     if like is None or like == target:
         return Estimator(rows, target)
@@ -62,17 +66,50 @@ def estimates_of(source: Searchable, target: Target, like: Target | None = None)
 
 def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:
     """Iterate over the current rows of a target."""
-    query = Query(
-        device=target.device,
-        runtime=target.runtime,
-        precision=target.precision,
-        threads=target.threads,
-        unit=target.unit,
-        limit=PAGE,
-    )
+    query = _query(target, PAGE)
     while True:
         page = source.search(query)
         yield from (row.entry for row in page.rows if row.entry.target == target)
         if page.next_cursor is None:
             return
         query = replace(query, cursor=page.next_cursor)
+
+
+def spelled(source: Searchable, target: Target) -> Target:
+    """Return a target as its rows spell it, or as it is where it has none."""
+    found = {row.entry.target for row in source.search(_query(target, 1)).rows}
+    return found.pop() if found else target
+
+
+def _query(target: Target, limit: int) -> Query:
+    """Return what asks for a target's rows."""
+    return Query(
+        device=target.device,
+        runtime=target.runtime,
+        precision=target.precision,
+        threads=target.threads,
+        unit=target.unit,
+        limit=limit,
+    )
+
+
+def spec_of(block: str, width: int, resolution: int, width_out: int | None, batch: int, params: Params) -> BlockSpec:
+    """Return the spec that is meant: of a kind that is known with its defaults, of another as it is given."""
+    kind = find_kind(block)
+    if kind is not None:
+        return kind.spec(width, resolution, width_out=width_out, batch=batch, params=params)
+    return BlockSpec(block, width, width if width_out is None else width_out, resolution, batch, params)
+
+
+def like_target(text: str | None, target: Target) -> Target | None:
+    """Return the target that `DEVICE[/RUNTIME[/PRECISION[/THREADS[/UNIT]]]]` names; what it leaves out is as in `target`."""
+    if text is None:
+        return None
+    parts = text.split("/")
+    if not all(parts) or len(parts) > 5 or (len(parts) > 3 and not parts[3].isdigit()):
+        raise InvalidSpec(
+            f"{text!r} is no target: write DEVICE, or DEVICE/RUNTIME/PRECISION/THREADS/UNIT as far as they differ"
+        )
+    own = [target.device, target.runtime, target.precision, str(target.threads), target.unit]
+    device, runtime, precision, threads, unit = parts + own[len(parts) :]
+    return Target(device, runtime, precision, int(threads), unit)

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidSpec
 from .estimate import (
     DERIVED,
     IN_NETWORKS,
@@ -25,6 +24,7 @@ from .estimate import (
     WIDEST,
     Estimates,
     Estimator,
+    NotEstimable,
     Trial,
     context_error,
     half_name,
@@ -46,7 +46,7 @@ class Transfer(Estimates):
     """Estimates blocks on one target by another's table and a few rows of its own (`probes`).
 
     Measured rows of the target are handed on as they are; estimates are of kind `transferred`, or what the target's own rows
-    alone say where those did better on rows left out. Raises InvalidSpec for fewer than LEAST_PROBES blocks that both have.
+    alone say where those did better on rows left out. Raises NotEstimable for fewer than LEAST_PROBES blocks that both have.
     """
 
     def __init__(self, source: Estimator, rows: Iterable[Entry], target: Target, *, seed: int = 0) -> None:
@@ -56,10 +56,7 @@ class Transfer(Estimates):
         there = source.find_many([entry.spec for entry in probes])
         pairs = [(entry, found) for entry, found in zip(probes, there, strict=True) if found is not None]
         if len(pairs) < LEAST_PROBES:
-            raise InvalidSpec(
-                f"{len(pairs)} of the {len(probes)} rows on {target} are of blocks that {source.target} has or can be estimated "
-                f"of, and {LEAST_PROBES} are needed: measure some of {', '.join(list(source.rows)[:8])}"
-            )
+            raise NotEstimable(_too_few(source, target, len(probes), len(pairs)))
         pairs.sort(key=lambda pair: pair[0].spec.key)
         self.probes = len(pairs)
         specs = [entry.spec for entry, _ in pairs]
@@ -157,6 +154,21 @@ def _halves(there: Entry, ratio: float, half: float) -> dict[str, float]:
         unlike = context_error(there.spec) * there.latency.p10_ns if name == "context_ns" else 0.0
         found[half_name(name)] = ratio * math.hypot(known, value * half, unlike)
     return found
+
+
+def _too_few(source: Estimator, target: Target, probes: int, both: int) -> str:
+    has = ", ".join(list(source.rows)[:8])
+    if not has:
+        return f"nothing on {target} can go by {source.target}, on which no block was measured: 'edgelut profile' measures some"
+    rows = (
+        f"{both} of the {probes} blocks measured on {target}"
+        if probes
+        else f"no block was measured on {target}, so none"
+    )
+    return (
+        f"{rows} can be compared with {source.target}, and {LEAST_PROBES} are needed: measure some blocks of {has} there by "
+        "'edgelut profile'"
+    )
 
 
 def _fields(there: Mapping[BlockSpec, Entry]) -> Any:
