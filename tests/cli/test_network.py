@@ -17,7 +17,7 @@ from edgelut.quality import NetworkLatency, estimate, network_latency, quality
 from edgelut.sequences import chain, cold, network_spec
 from edgelut.types import Entry
 from profiler.cli import app as profiler_app
-from tests.client.test_compose import ABC, L1, TARGET, A, B, C, row, rows_of, whole
+from tests.client.test_compose import ABC, L1, TARGET, A, B, C, mb4d, row, rows_of, whole
 from tests.client.test_drift import ONLY_OLD, SPECS, swept
 
 from .conftest import Command
@@ -131,6 +131,39 @@ def test_doubts_are_marked_in_the_parts_and_said_below(edgelut: Command, fill: F
     assert "? MB4D 48 @56: noisy" in out and "? measured alone, without chain or context: MB4D 96 @28" in out
 
 
+def test_blocks_that_were_not_measured_are_estimated_where_that_is_asked_for(edgelut: Command, fill: Fill) -> None:
+    fill(times([mb4d(width) for width in (16, 32, 64, 96, 128, 192)], 100))
+    line = "2*MB4D:48@56"
+    assert edgelut("network", line).code == 5
+    done = edgelut("network", line, "--estimate")
+    assert done.code == 0 and done.err == ""
+    words = " ".join(done.out.split())
+    assert "slope, interpolated" in words and "1 rows are interpolated, not measured" in words
+    assert "1 of 1 rows are estimates: ±" in words
+    answer = edgelut("network", line, "--estimate", "--json").json
+    assert answer["latency_ms"] == pytest.approx(2 * 120 * 48 / 1e4, rel=0.02)
+    assert [part["kind"] for part in answer["parts"]] == ["interpolated"]
+    refused = edgelut("network", "MB4D:48@56 + embedding:48>96@56", "--estimate")
+    assert refused.code == 5 and "0 rows of embedding were measured there, and 5 are needed" in refused.error
+
+
+def test_another_device_s_table_helps_a_sum_where_it_is_named(edgelut: Command, fill: Fill) -> None:
+    widths = (16, 32, 64, 96, 128, 192)
+    fill(
+        times([mb4d(width) for width in widths], 100),
+        times([mb4d(width, target=replace(TARGET, device="phone")) for width in (16, 32, 64, 192)], 300),
+    )
+    asked = ("network", "MB4D:128@56", "--device", "phone", "--estimate")
+    alone = edgelut(*asked)
+    assert alone.code == 5 and "4 rows of MB4D were measured there, and 5 are needed" in alone.error
+    helped = edgelut(*asked, "--like", "host", "--json")
+    assert helped.code == 0, helped.error
+    assert helped.json["latency_ms"] == pytest.approx(3 * 120 * 128 / 1e4, rel=0.05)
+    assert [part["kind"] for part in helped.json["parts"]] == ["transferred"]
+    without = edgelut("network", "MB4D:128@56", "--like", "host")
+    assert without.code == 2 and "give --estimate too" in without.error
+
+
 def test_an_aligned_sum_has_the_drift_divided_out(edgelut: Command, fill: Fill, tmp_path: Path) -> None:
     fill(swept([*SPECS, ONLY_OLD], "old", 1, 1.05), swept(SPECS, "new", 2))
     raw, aligned = (
@@ -213,5 +246,15 @@ def _parsed(line: str, monkeypatch: pytest.MonkeyPatch) -> list[object]:
 def test_the_commands_help_names_every_option(edgelut: Command) -> None:
     out = edgelut("network", "--help").out
     assert all(
-        option in out for option in ("--device", "--runtime", "--align", "--compare-measured", "--from", "--json")
+        option in out
+        for option in (
+            "--device",
+            "--runtime",
+            "--align",
+            "--compare-measured",
+            "--estimate",
+            "--like",
+            "--from",
+            "--json",
+        )
     )

@@ -27,6 +27,7 @@ from edgelut import (
 from edgelut.compose import ALONE_ERROR, ASSUMED_ERROR, IncompleteNetwork, compose, count_instructions, kendall_tau
 from edgelut.efficientformer import CONFIGS, Config, network
 from edgelut.errors import OtherUnit, UnlikeMeasures
+from edgelut.estimated import EstimatedSource
 from edgelut.http import HttpTable
 from edgelut.quality import NetworkLatency, estimate, network_latency, quality
 from edgelut.sequences import network_spec, repeats
@@ -235,6 +236,65 @@ def test_emulated_rows_are_never_added_to_milliseconds() -> None:
 def test_rows_that_were_not_measured_are_counted_and_named(kind: EntryKind) -> None:
     found = compose(ABC, TARGET, MemoryTable(rows_of(ABC, kind=kind, conditions=kind)))
     assert found.doubts == (f"3 rows are {kind}, not measured",)
+
+
+def mb4d(width: int, **changes: Any) -> Entry:
+    """A row of a device on which an MB4D's time goes by its width alone."""
+    return row(MB4D.spec(width, 56), 100.0 * width, **{"slope": 120.0 * width} | changes)
+
+
+def test_an_estimate_s_own_half_width_comes_on_top_of_what_sums_are_off_by_once_for_each_copy() -> None:
+    measured, guess = row(A), row(C, kind="interpolated", half=0.2)
+    said = replace(guess, provenance=Params({**guess.provenance, "slope_half_ns": 7.0, "context_half_ns": 99.0}))
+    deep = NetworkSpec((A, A, B, C, C, C))
+    found = compose(deep, TARGET, MemoryTable([measured, row(B, slope=None, context=70), said]), error=0.01)
+    assert found.guessed_ns == 3 * 7
+    assert found.interval_high_ns - found.total_ns == pytest.approx(0.01 * found.total_ns + 3 * 7)
+    assert compose(ABC, TARGET, MemoryTable(rows_of(ABC))).guessed_ns == 0
+
+
+@pytest.mark.parametrize(
+    ("slope", "half"), [(240.0, 48.0), (60.0, 20.0), (None, 20.0)], ids=["dearer", "cheaper", "alone"]
+)
+def test_an_estimate_that_does_not_say_how_far_off_its_slope_is_counts_as_its_p10(
+    slope: float | None, half: float
+) -> None:
+    guess = row(A, 100, slope=slope, half=0.2, kind="predicted")
+    found = compose(NetworkSpec((A, A)), TARGET, MemoryTable([guess]), error=0.0)
+    assert found.guessed_ns == pytest.approx(2 * half)
+    alone = 2 * 100 * ALONE_ERROR if slope is None else 0.0
+    assert found.interval_high_ns - found.total_ns == pytest.approx(2 * half + alone)
+
+
+def test_the_bracket_s_upper_side_holds_an_estimate_s_upper_end() -> None:
+    found = compose(NetworkSpec((A,)), TARGET, MemoryTable([row(A, 100, cold=150, half=0.2, kind="interpolated")]))
+    assert (found.low_ns, found.high_ns) == (80, pytest.approx(180))
+
+
+def test_a_source_that_estimates_fills_gaps_and_a_sum_says_how_far_off_they_may_be() -> None:
+    rows = MemoryTable([mb4d(width) for width in (16, 32, 64, 96, 128, 192)])
+    asked = NetworkSpec(tuple(MB4D.spec(48, 56) for _ in range(3)))
+    with pytest.raises(IncompleteNetwork):
+        compose(asked, TARGET, rows)
+    found = compose(asked, TARGET, EstimatedSource(rows))
+    (part,) = found.parts
+    assert (part.entry.kind, part.basis) == ("interpolated", "slope")
+    assert found.total_ns == pytest.approx(3 * 120 * 48, rel=0.02)
+    assert found.guessed_ns == pytest.approx(3 * part.entry.provenance["slope_half_ns"])
+    assert "1 rows are interpolated, not measured" in found.doubts
+    assert quality(rows, TARGET) is None
+
+
+def test_what_could_not_be_estimated_either_is_missing_and_says_why() -> None:
+    source = EstimatedSource(MemoryTable([*(mb4d(width) for width in (16, 32, 64, 96, 128)), row(A)]))
+    with pytest.raises(IncompleteNetwork) as caught:
+        compose(ABC, TARGET, source)
+    assert caught.value.missing == (B, C)
+    assert (
+        "lacks 2 of 3 rows: embedding 48->96 @56, MB4D 96 @28 (not estimated: 0 rows of embedding were measured there, "
+        "and 5 are needed; all rows have resolution 56, which says nothing of 28); 'edgelut profile"
+        in str(caught.value)
+    )
 
 
 def test_doubts_of_rows_and_unlike_conditions_are_the_sums_doubts() -> None:

@@ -13,13 +13,14 @@ from rich.table import Table
 from . import wire
 from .check import profile_commands
 from .cli import From, Json, RequireUnit, open_searchable
-from .compose import Composition
+from .compose import GUESSED, Composition
 from .efficientformer import get_config, network
-from .errors import LatencyNotFound
+from .errors import InvalidSpec, LatencyNotFound
 from .notation import parse_blocks
 from .quality import Quality, estimate, network_latency, quality
 from .render import short
 from .sequences import network_spec
+from .table import Searchable
 from .types import NetworkSpec, Target
 
 app = typer.Typer()
@@ -40,11 +41,20 @@ def network_command(
     align: Annotated[
         bool, typer.Option("--align", help="Divide out the drift of older sweeps against the newest one.")
     ] = False,
+    estimate_missing: Annotated[
+        bool, typer.Option("--estimate", help="Estimate the blocks that the table lacks, where that is possible.")
+    ] = False,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="DEVICE[/RUNTIME...]", help="With --estimate: another target whose table is to help."),
+    ] = None,
     source: From = None,
     as_json: Json = False,
 ) -> None:
     """Add up a network's blocks: `edgelut network efficientformer-l1`."""
     target = Target(device, runtime, precision, threads, unit)
+    if like is not None and not estimate_missing:
+        raise InvalidSpec("--like helps estimates: give --estimate too")
     wanted = parse_network(name)
     found = open_searchable(source)
     if align:
@@ -52,7 +62,8 @@ def network_command(
 
         found = AlignedSource(found, target)
     known = quality(found, target)
-    composition = estimate(wanted, target, found, known, require_unit=require_unit)
+    filled = _filled(found, target, like) if estimate_missing else found
+    composition = estimate(wanted, target, filled, known, require_unit=require_unit)
     if compare_measured and composition.measured is None:
         raise LatencyNotFound(_not_measured(wanted, target))
     if as_json:
@@ -60,6 +71,13 @@ def network_command(
         sys.stdout.write(wire.encode(answer).decode() + "\n")
     else:
         _print(composition, known, compare_measured)
+
+
+def _filled(source: Searchable, target: Target, like: str | None) -> Searchable:
+    """Return a table whose gaps are filled by estimates."""
+    from .estimated import EstimatedSource, like_target
+
+    return EstimatedSource(source, like=like_target(like, target))
 
 
 def parse_network(text: str) -> NetworkSpec:
@@ -87,6 +105,11 @@ def _print(composition: Composition, known: Quality | None, compare: bool) -> No
 
     total = f"{composition.ms:.3f} ms ±{error:.3f}"
     say(f"{name} on {short(composition.target)}: {total}, between {low:.3f} (hot) and {high:.3f} (cold)")
+    guessed = sum(part.entry.kind in GUESSED for part in composition.parts)
+    if guessed:
+        say(
+            f"{guessed} of {len(composition.parts)} rows are estimates: ±{composition.guessed_ns / 1e6:.3f} of it is theirs"
+        )
     if compare and composition.measured is not None and composition.error is not None:
         measured = composition.measured.latency
         say(f"measured: {measured.ms:.3f} ms ±{measured.half_width:.1%}; the sum is {composition.error:+.2%} off")

@@ -19,6 +19,7 @@ from .table import LatencySource, Searchable
 from .types import BlockSpec, Entry, NetworkSpec, Target, own_unit
 
 FREE = frozenset({"identity"})  # kinds that cost nothing because no runtime keeps them in a graph
+GUESSED = frozenset({"interpolated", "predicted", "transferred"})  # kinds of rows that are estimates of times
 ASSUMED_ERROR = 0.05  # where no network was measured: the largest of 32 networks' errors was below it
 ALONE_ERROR = 0.11  # of blocks measured alone: a hot block keeps its weights in cache, which no network lets it
 SHOWN = 8  # specs named in a message
@@ -44,7 +45,8 @@ class Composition:
     `total_ns` is the estimate. `low_ns` and `high_ns` bracket the network: every block hot below (at the lower end of its
     own interval), every block cold above, and never narrower than the estimate. `interval_low_ns` and `interval_high_ns`
     are the estimate's own error bar at 95 %: what its rows say of theirs, or what the sums on measured networks of this
-    target were off by, whichever is wider. `measured` is the network's own row.
+    target were off by, whichever is wider, and on top `guessed_ns`, what rows that were estimated may be off by. `measured`
+    is the network's own row.
     """
 
     network: NetworkSpec
@@ -58,6 +60,7 @@ class Composition:
     parts: tuple[Part, ...]
     doubts: tuple[str, ...] = ()
     measured: Entry | None = None
+    guessed_ns: float = 0.0
 
     @property
     def ms(self) -> float:
@@ -94,7 +97,8 @@ def compose(
     """Add up a network's blocks on a target; `error` is what sums on it are known to be off by at 95 %, relative.
 
     Each block counts with its slope in a chain, or what it adds in its context; a row that has neither (an older one, or one
-    that somebody published) counts with its p10 and says so among the doubts. Raises IncompleteNetwork; InvalidSpec where
+    that somebody published) counts with its p10 and says so among the doubts. A source that estimates (`estimated`) fills its
+    gaps, and what estimates may be off by is added to the error bar. Raises IncompleteNetwork; InvalidSpec where
     neighbours do not fit, and for emulated rows, whose times are no milliseconds of any device (UnlikeMeasures where they count
     instructions: `count_instructions` adds those); OtherUnit where a row did not run on the required unit alone.
     """
@@ -104,7 +108,8 @@ def compose(
     parts = [_part(entry, counted[entry.spec]) for entry in rows]
     total, hot = _sum(parts, lambda part: part.each_ns), _sum(parts, lambda part: part.entry.latency.p10_ns)
     known = _sum(parts, lambda part: abs(part.each_ns) * (max(error, ALONE_ERROR) if part.basis == "alone" else error))
-    spread = max(_sum(parts, _half_ns), known)
+    guessed = _sum(parts, guessed_half_ns)
+    spread = max(_sum(parts, _half_ns), known) + guessed
     return Composition(
         network,
         target,
@@ -117,6 +122,7 @@ def compose(
         tuple(parts),
         tuple(_doubts(parts)),
         _measured(whole, require_unit),
+        guessed,
     )
 
 
@@ -141,7 +147,7 @@ def _rows(
     found = source.find_many([*counted, own], target)
     missing = [spec for spec, entry in zip(counted, found, strict=False) if entry is None]
     if missing:
-        raise _incomplete(network, target, missing, len(counted))
+        raise _incomplete(network, target, missing, len(counted), _why_not(source, target, missing))
     return counted, [entry for entry in found[:-1] if entry is not None], found[-1]
 
 
@@ -151,10 +157,23 @@ def _measured(whole: Entry | None, require_unit: str | None) -> Entry | None:
     return found if found is not None and found.kind == "measured" else None
 
 
-def _incomplete(network: NetworkSpec, target: Target, missing: Sequence[BlockSpec], of: int) -> IncompleteNetwork:
-    """Return the error that names the missing rows and what measures them."""
+def _why_not(source: LatencySource | Searchable, target: Target, missing: Sequence[BlockSpec]) -> list[str]:
+    """Say why a source that estimates has none of the first missing blocks; empty for one that does not estimate."""
+    from .estimated import EstimatedSource  # numpy's import is for those who estimate
+
+    if not isinstance(source, EstimatedSource):
+        return []
+    estimates = source.estimates(target)
+    return [estimates.why_not(spec) for spec in missing[:SHOWN]]
+
+
+def _incomplete(
+    network: NetworkSpec, target: Target, missing: Sequence[BlockSpec], of: int, why_not: Sequence[str]
+) -> IncompleteNetwork:
+    """Return the error that names the missing rows, why there are no estimates of them, and what measures them."""
     names = ", ".join(label(spec) for spec in missing[:SHOWN])
     more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    more += f" (not estimated: {'; '.join(dict.fromkeys(why_not))})" if why_not else ""
     preset = network.name if _published(network.name) == network else ""
     commands = profile_commands(missing, target, preset)
     others = f", and {len(commands) - 1} more for the other blocks" if len(commands) > 1 else ""
@@ -201,12 +220,32 @@ def _sum(parts: Sequence[Part], value: Callable[[Part], float]) -> float:
 
 def _cold_ns(part: Part) -> float:
     latency = part.entry.latency
-    return max(latency.cold_ns or 0.0, latency.p10_ns, part.each_ns)
+    cold = max(latency.cold_ns or 0.0, latency.p10_ns, part.each_ns)
+    if part.entry.kind in GUESSED and latency.p10_ns > 0:  # cold, at the upper end of what it may be
+        cold *= max(latency.high_ns / latency.p10_ns, 1.0)
+    return cold
 
 
 def _half_ns(part: Part) -> float:
     latency = part.entry.latency
-    return abs(latency.high_ns - latency.low_ns) / 2
+    return 0.0 if part.entry.kind in GUESSED else abs(latency.high_ns - latency.low_ns) / 2
+
+
+def guessed_half_ns(part: Part) -> float:
+    """Return the half-width of what one copy counts with where it was estimated; 0 of a row that was measured.
+
+    A sum adds these one to one, as it does what sums are known to be off by, and not by their squares: copies of a block share
+    one error, and estimates of a kind were learnt from the same rows. An estimate that does not say how far off its slope or
+    context is (an older one) is taken to be as far off as its p10, in ns or in its share, whichever is more.
+    """
+    entry, latency = part.entry, part.entry.latency
+    if entry.kind not in GUESSED:
+        return 0.0
+    said = entry.provenance.get(f"{part.basis}_half_ns")
+    if isinstance(said, int | float):
+        return float(said)
+    half = max(latency.high_ns - latency.p10_ns, latency.p10_ns - latency.low_ns)
+    return half * max(1.0, abs(part.each_ns) / latency.p10_ns if latency.p10_ns > 0 else 1.0)
 
 
 def _doubts(parts: Sequence[Part]) -> list[str]:
