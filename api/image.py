@@ -149,37 +149,36 @@ def _folded(value: Any) -> Any:
 
 def following(image: Image, new: CurrentRows) -> Image:
     """Return the image of a later version. Copies what changes and shares the rest."""
-    specs, targets = dict(image.specs), dict(image.targets)
-    specs.update((one.id, _spec(one)) for one in new.specs)
-    targets.update((one.id, _target(one)) for one in new.targets)
-    rows = dict(image.rows)
+    added = [_spec(data) for data in new.specs]
+    specs = {**image.specs, **{spec.place[-1]: spec for spec in added}} if added else image.specs
+    targets = {**image.targets, **{data.id: _target(data) for data in new.targets}} if new.targets else image.targets
     changed: dict[int, dict[str, Row]] = {}
-    for data in new.rows or ():
-        id, spec_id, target_id, *of_entry = data
+    for id, spec_id, target_id, *of_entry in new.rows or ():
         if target_id not in changed:
-            changed[target_id] = dict(rows.get(target_id, {}))
+            changed[target_id] = dict(image.rows.get(target_id, {}))
         changed[target_id][specs[spec_id].key] = _row(id, targets[target_id][0], *of_entry)
-    rows.update(changed)
-    same_specs = not new.specs
     return Image(
         new.newest,
         specs,
         targets,
         {target.key: id for id, (target, _) in targets.items()},
-        image.groups if same_specs else _grouped(specs.values()),
-        rows,
-        image.by_key if same_specs else {spec.key: spec.json for spec in specs.values()},
+        {**image.groups, **_groups(image, added)} if added else image.groups,
+        {**image.rows, **changed},
+        {**image.by_key, **{spec.key: spec.json for spec in added}} if added else image.by_key,
         {} if new.targets else image.wanted,
     )
 
 
-def _grouped(specs: Iterable[Spec]) -> dict[tuple[str | int, ...], tuple[Spec, ...]]:
+def _groups(image: Image, added: Iterable[Spec]) -> dict[tuple[str | int, ...], tuple[Spec, ...]]:
+    """Return the groups that specs are added to, each in the order of a page."""
     groups: dict[tuple[str | int, ...], list[Spec]] = {}
-    for spec in sorted(specs, key=_place):
+    for spec in added:
         kind, width, _, resolution, *_ = spec.place
-        groups.setdefault((_folded(kind), width), []).append(spec)
-        groups.setdefault((_folded(kind), width, resolution), []).append(spec)
-    return {named: tuple(group) for named, group in groups.items()}
+        for named in ((_folded(kind), width), (_folded(kind), width, resolution)):
+            if named not in groups:
+                groups[named] = list(image.groups.get(named, ()))
+            groups[named].append(spec)
+    return {named: tuple(sorted(group, key=_place)) for named, group in groups.items()}
 
 
 def _place(spec: Spec) -> tuple[str, int, int, int, int, int]:

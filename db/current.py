@@ -57,7 +57,7 @@ class SqlCurrent(Database):
     """Reads what is current, and says cheaply whether anything was written."""
 
     _ticking: sqlite3.Connection | None = None
-    _lock = threading.Lock()
+    _lock = threading.Lock()  # one for all stores: it is held for microseconds
 
     def tick(self) -> int | None:
         """Return a number that is another one after any commit of anybody's; None where only a reading can tell.
