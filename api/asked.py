@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -42,16 +43,16 @@ class AskedBefore:
         self._keys: dict[bytes, str] = {}
         self._bytes = 0
 
-    def read(self, body: bytes) -> Asked | None:
+    def read(self, body: bytes, stored: Mapping[bytes, str]) -> Asked | None:
         """Return what a batch of the table as it is asks for; None for any other, and for one that is malformed: what reads
-        it whole says why."""
+        it whole says why. `stored` are the keys of the table's own specs by their JSON, in the form that has the key."""
         try:
             batch = msgspec.json.decode(body, type=_Batch)
             if batch.at is not None or batch.mark is not None:
                 return None
             target_key = wire.decode(TargetIn, bytes(batch.target)).value().key
             known = self._keys
-            keys = [known.get(text) or self._read(text) for text in map(bytes, batch.specs)]
+            keys = [stored.get(text) or known.get(text) or self._read(text) for text in map(bytes, batch.specs)]
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, InvalidSpec):
             return None
         return Asked(keys, target_key, batch.require_unit)

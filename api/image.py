@@ -61,6 +61,7 @@ class Image:
     groups: Mapping[tuple[str | int, ...], tuple[Spec, ...]] = field(default_factory=dict)
     rows: Mapping[int, Mapping[str, Row]] = field(default_factory=dict)
     by_key: Mapping[str, bytes] = field(default_factory=dict)  # a spec's JSON
+    keys: Mapping[bytes, str] = field(default_factory=dict)  # and its key by that: byte for byte what our client sends
     wanted: dict[tuple[Any, ...], tuple[int, ...]] = field(default_factory=dict)  # targets of filters asked before
 
     def __len__(self) -> int:
@@ -165,6 +166,7 @@ def following(image: Image, new: CurrentRows) -> Image:
         {**image.groups, **_groups(image, added)} if added else image.groups,
         {**image.rows, **changed},
         {**image.by_key, **{spec.key: spec.json for spec in added}} if added else image.by_key,
+        {**image.keys, **{spec.json: spec.key for spec in added}} if added else image.keys,
         {} if new.targets else image.wanted,
     )
 

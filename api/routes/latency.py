@@ -86,7 +86,7 @@ async def find_batch(service: ServiceDep, body: Body) -> Response:
 
 def _find_batch(service: Service, body: bytes, image: Image | None) -> Response:
     """Answer from the image, where there is one and the table is asked for as it is; else from SQL."""
-    known = None if image is None else service.asked.read(body)
+    known = None if image is None else service.asked.read(body, image.keys)
     if image is not None and known is not None:
         unit = None if known.require_unit is None else unit_name(known.require_unit)
         found, left_out = image.entries(known.keys, known.target_key, unit)

@@ -196,13 +196,23 @@ def test_the_same_bytes_are_read_once_and_only_so_many_are_kept(monkeypatch: pyt
     before = AskedBefore()
     for width in range(8, 400, 8):
         body = wire.encode({"specs": [MB3D.spec(width, 7)] * 2, "target": PHONE})
-        found = before.read(body)
+        found = before.read(body, {})
         assert found is not None and found.keys == [MB3D.spec(width, 7).key] * 2 and found.target_key == PHONE.key
         assert before._bytes <= 2000 and len(before._keys) < 10
     monkeypatch.setattr("api.asked.SpecIn", None)
-    assert before.read(body) == found
+    assert before.read(body, {}) == found
     for changed in ({"at": "2026-01-01T00:00:00Z"}, {"mark": "m"}, {"other": 1}, {"specs": None}, {"target": {}}):
-        assert before.read(wire.encode({"specs": [], "target": PHONE, **changed})) is None
+        assert before.read(wire.encode({"specs": [], "target": PHONE, **changed}), {}) is None
+
+
+def test_specs_of_the_table_in_our_clients_words_are_not_read_at_all(
+    filled: SqlStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = following(Image(0), filled.current_since(0, 100))
+    monkeypatch.setattr("api.asked.SpecIn", None)
+    specs = [entry(208).spec, entry(240).spec, entry(208).spec]
+    found = AskedBefore().read(wire.encode({"specs": specs, "target": TARGET}), held.keys)
+    assert found is not None and found.keys == [spec.key for spec in specs]
 
 
 def test_a_table_that_outgrows_memory_is_answered_by_sql(filled: SqlStore, monkeypatch: pytest.MonkeyPatch) -> None:

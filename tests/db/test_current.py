@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.engine import SqlStore
+from edgelut import wire
 from edgelut.testing import TARGET, make_entry, widths
 from edgelut.types import Entry
+from tests.api.support import new_client
 
 SPECS = widths(4)
 _puts = st.lists(
@@ -78,3 +80,15 @@ def test_a_database_that_is_gone_has_no_tick(tmp_path: Path, make_store: Callabl
     (tmp_path / "edgelut.db").rename(tmp_path / "elsewhere.db")
     assert store.tick() is None
     assert not (tmp_path / "edgelut.db").exists()
+
+
+def test_a_service_over_either_database_answers_what_another_process_put(make_store: Callable[[], SqlStore]) -> None:
+    store, another = make_store(), make_store()
+    row = make_entry(7.0)
+    asked = wire.encode({"specs": [row.spec], "target": row.target})
+    with new_client(store) as client:
+        for p10 in (7.0, 8.0, 9.0):
+            another.put(make_entry(p10))
+            single = client.get("/latency?block=MB4D&width=96").json()["entries"]
+            batch = client.post("/latency/batch", content=asked).json()["entries"]
+            assert [one["latency"]["p10_ns"] for one in (*single, *batch)] == [p10, p10]
