@@ -125,6 +125,8 @@ def test_an_export_without_rows_or_of_a_format_that_is_only_read_leaves_no_file(
     home.put(make_entry())
     assert edgelut("exchange", "export", str(sheet), "--format", "ofa").code == 6
     assert edgelut("exchange", "export", str(tmp_path / "none" / "rows.csv")).code == 3
+    (tmp_path / "folder.csv").mkdir()
+    assert edgelut("exchange", "export", str(tmp_path / "folder.csv")).code == 3
     assert not sheet.exists() and not [path for path in tmp_path.iterdir() if path.suffix == ".tmp"]
 
 
