@@ -19,6 +19,7 @@ from dashboard.layout import Page, View, card, facts, text
 from dashboard.tables import Column, Grid
 from edgelut.answers import EntryHistory, NumberedEntry
 from edgelut.errors import InvalidSpec
+from edgelut.figures import spread
 from edgelut.render import short
 from edgelut.sequences import label
 from edgelut.types import Entry, Latency, Run
@@ -83,7 +84,7 @@ def head(entry: Entry, past: Sequence[Entry]) -> None:
     with card():
         with ui.element("div").classes("el-row"):
             text(f"{figure(latency.value)} {unit}").classes("el-figure")
-            text(f"±{latency.half_width:.1%}").classes("el-soft")
+            text(spread(latency)).classes("el-soft")
             text(f"{mark.letter} {mark.name}".strip()).classes(
                 f"el-chip {'good' if mark.name == 'measured' else 'warn'}"
             )
@@ -201,7 +202,7 @@ class HistoryCard:
                     "low": latency.low_ns / scale,
                     "high": latency.high_ns / scale,
                     "standing": standing(entry.kind, len(latency.doubts)),
-                    "words": f"{_said(entry)}: {figure(latency.value)} ±{latency.half_width:.1%}{doubts}",
+                    "words": f"{_said(entry)}: {figure(latency.value)} {spread(latency)}{doubts}",
                 }
             )
         return found

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,11 @@ def test_a_context_is_measured_beside_its_blocks_and_a_network_by_its_line_or_it
     words = shlex.split(command)
     assert words[words.index("--param") + 1] == f"blocks={network_spec(ABC).params['blocks']}"
     assert profile_commands(L1.blocks, TARGET, "efficientformer-l1") == [f"edgelut profile efficientformer-l1 {WHERE}"]
+
+
+def test_rows_of_a_file_are_doubted_and_not_proposed_to_be_measured() -> None:
+    theirs = row(A, doubts=("published: one value",))
+    theirs = replace(theirs, provenance=Params({**theirs.provenance, "file_sha256": "ab12"}))
+    (found,) = check([theirs, row(B, doubts=("noisy",))])
+    assert not found.good and len(found.doubtful) == 2
+    assert [f"--width {B.width_in}" in command for command in found.commands] == [True]

@@ -13,7 +13,7 @@ STEADY = settings(deadline=None, derandomize=True)
 WORD = st.text(st.characters(categories=["L", "N"]), min_size=1, max_size=8)
 PLAIN = st.builds(
     BlockSpec,
-    st.from_regex(r"[A-Za-z][A-Za-z0-9-]{0,8}", fullmatch=True),
+    st.from_regex(r"[A-Za-z][A-Za-z0-9.-]{0,8}", fullmatch=True),
     *(st.integers(1, 10**9),) * 4,
     st.dictionaries(WORD, st.integers() | st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(Params),
 )

@@ -123,3 +123,10 @@ def test_a_pivot_shows_blocks_and_no_column_for_what_is_folded_into_them() -> No
     other = Target("host", "reference")
     table = pivot_table([make_entry(1e6, block, target), *(make_entry(2e6, spec, other) for spec in hidden)])
     assert table.row_count == 1 and len(table.columns) == 4
+
+
+def test_a_lone_value_has_no_half_width() -> None:
+    lone = make_entry(1.5e6)
+    lone = replace(lone, latency=replace(lone.latency, samples=1, runs=1, low_ns=1.5e6, high_ns=1.5e6))
+    assert headline(lone) == "1.500 ±?"
+    assert told(lone.latency) == "1.500 ms ±?"

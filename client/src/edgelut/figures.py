@@ -42,4 +42,10 @@ def instructions(count: float) -> str:
 def told(latency: Latency) -> str:
     """Return the headline with its unit and half-width, for a sentence."""
     unit = " ms" if latency.measure == "time" else ""
-    return f"{number(latency)}{unit} ±{latency.half_width:.1%}"
+    return f"{number(latency)}{unit} {spread(latency)}"
+
+
+def spread(latency: Latency) -> str:
+    """Return the half-width of the interval in percent, or a question mark for a lone value, of which none is known."""
+    lone = latency.samples == 1 and latency.low_ns == latency.high_ns
+    return "±?" if lone else f"±{latency.half_width:.1%}"

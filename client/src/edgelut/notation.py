@@ -19,7 +19,7 @@ from .types import BlockSpec, Params
 
 _NUMBER = r"[0-9]{1,10}"
 _BLOCK = re.compile(
-    rf"(?:(?P<copies>{_NUMBER})\s*\*\s*)?(?P<kind>[A-Za-z][\w-]*):"
+    rf"(?:(?P<copies>{_NUMBER})\s*\*\s*)?(?P<kind>[A-Za-z][\w.-]*):"
     rf"(?:(?P<width_in>{_NUMBER})>)?(?P<width_out>{_NUMBER})@(?P<resolution>{_NUMBER})(?:x(?P<batch>{_NUMBER}))?"
     r"(?:\{(?P<params>[^{}]*)\})?"
 )

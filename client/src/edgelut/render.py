@@ -8,7 +8,7 @@ from rich import box
 from rich.table import Table
 
 from .check import TableCheck
-from .figures import number
+from .figures import number, spread
 from .sequences import REFERENCE, SEQUENCES, label
 from .types import MEASURES, Entry, Target, own_unit
 
@@ -45,7 +45,7 @@ def ran_elsewhere(entry: Entry) -> str | None:
 
 
 def _figure(entry: Entry) -> str:
-    return f"{number(entry.latency)} ±{entry.latency.half_width:.1%}"
+    return f"{number(entry.latency)} {spread(entry.latency)}"
 
 
 def check_lines(checks: Iterable[TableCheck]) -> Iterator[str]:
