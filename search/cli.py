@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from edgelut.searches import SearchLog
     from edgelut.types import BlockSpec, Target
 
+    from .filling import Estimating
     from .presets import Preset
     from .record import Recorder
     from .run import Outcome
@@ -56,6 +57,25 @@ def slim(
     measure_missing: Annotated[
         bool, typer.Option("--measure-missing", help="Measure what the table lacks, and wait for it.")
     ] = False,
+    estimate_missing: Annotated[
+        bool,
+        typer.Option(
+            "--estimate-missing",
+            help="Estimate what the table lacks; with --measure-missing measure as much as that needs.",
+        ),
+    ] = False,
+    measure_share: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, max=1.0, help="With both: of the space's blocks that are measured at least.  [default: 0.2]"
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DEVICE[/RUNTIME...]", help="With --estimate-missing: another target whose table is to help."
+        ),
+    ] = None,
     no_measure: Annotated[bool, typer.Option("--no-measure", help="Do not measure what was found as a whole.")] = False,
     compare: Annotated[
         bool, typer.Option("--compare", help="Search by random, evolution and uniform scaling too.")
@@ -92,6 +112,7 @@ def slim(
     target = Target(device, runtime, precision, threads, unit)
     place = _place(url, database, root)
     plan = Plan(chosen, target, target_ms, seed, seeds, compare, initial.resolve() if initial else None, processes)
+    estimating = _estimating(target, estimate_missing, measure_missing, measure_share, like)
     where = (folder or root / "searches" / f"{chosen.name}-{device}-{runtime}-{seed}").resolve()
     with _Shown(where, plan.target, chosen, quiet=as_json) as shown:
         from edgelut.sources import open_source
@@ -101,7 +122,9 @@ def slim(
             _make_database(place[1])
         source = open_source(place[1])
         shown.record(source, seed)
-        search = Search(plan, source, where, shown, measure=measuring if measure_missing else None)
+        search = Search(
+            plan, source, where, shown, measure=measuring if measure_missing else None, estimating=estimating
+        )
         found = search.run(measure_found=None if no_measure else measuring)
         _report(found, where, as_json)
 
@@ -141,6 +164,24 @@ def _chosen(preset: Preset, data: str | None, importance: str | None, latency_we
         how: Literal["published", "normalised"] = "published" if importance == "published" else "normalised"
         preset = replace(preset, slim=replace(preset.slim, importance=how))
     return preset if latency_weight is None else replace(preset, latency_weight=latency_weight)
+
+
+def _estimating(
+    target: Target, estimate: bool, measure: bool, share: float | None, like: str | None
+) -> Estimating | None:
+    """Return how the table's gaps are estimated, None where they are not to be; raise InvalidSpec for what needs another option."""
+    from edgelut.estimated import like_target
+
+    from .filling import SHARE, Estimating
+
+    if like is not None and not estimate:
+        raise InvalidSpec("--like helps estimates: give --estimate-missing too")
+    if share is not None and not (estimate and measure):
+        raise InvalidSpec(
+            "--measure-share says how much is measured where the rest is estimated: give --measure-missing and "
+            "--estimate-missing too"
+        )
+    return Estimating(SHARE if share is None else share, like_target(like, target)) if estimate else None
 
 
 def _place(url: str | None, database: str | None, root: Path) -> tuple[str, str]:
@@ -232,7 +273,7 @@ class _Shown(AbstractContextManager["_Shown"]):
         self._log = source if isinstance(source, SearchLog) else None
         self._about = {"preset": self._preset.name, "data": self._preset.data, "seed": seed, **_about(self._preset)}
 
-    def begun(self, full_ms: float, target_ms: float) -> None:
+    def begun(self, full_ms: float, target_ms: float, rows: Mapping[str, int]) -> None:
         """Say what is searched for."""
         from datetime import UTC, datetime
 
@@ -241,12 +282,14 @@ class _Shown(AbstractContextManager["_Shown"]):
         from .record import Recorder, search_id
 
         now = datetime.now(UTC)
-        about = {**self._about, "full_ms": full_ms}
+        about = {**self._about, "full_ms": full_ms, "rows": dict(rows)}
         name = f"{self._preset.name} for {target_ms:.3g} ms on {self._target.device}"
         run = SearchRun(search_id(self._folder), name, "running", self._target, target_ms, about, now, now)
         self._recorder = Recorder(self._folder, run, self._log, self._warn)
         share = f"{target_ms / full_ms:.0%} of the full network's {full_ms:.4g} ms"
-        self._say(f"the table has all rows; looking for {target_ms:.4g} ms, {share}")
+        estimated = f"the table has {rows['measured']} rows, and {rows['estimated']} are estimates"
+        table = estimated if rows["estimated"] else "the table has all rows"
+        self._say(f"{table}; looking for {target_ms:.4g} ms, {share}")
 
     def stage(self, text: str) -> None:
         """Show that something else begins."""
@@ -316,6 +359,10 @@ def _report(found: Outcome, folder: Path, as_json: bool) -> None:
         return
     console = Console()
     console.print(results_table(found.networks))
+    if found.rows["estimated"]:
+        console.print(
+            f"{found.rows['measured']} rows were measured and {found.rows['estimated']} estimated", highlight=False
+        )
     share = "" if found.lookup_share is None else f", {found.lookup_share:.2%} of the time of slimming"
     console.print(
         f"{found.lookups} look-ups in the table{share}; path.png, front.png, networks.csv in", highlight=False

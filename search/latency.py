@@ -9,7 +9,7 @@ from itertools import product
 
 from edgelut.blocks import MB3D, MB4D
 from edgelut.check import profile_commands
-from edgelut.compose import FREE, IncompleteNetwork, compose
+from edgelut.compose import FREE, GUESSED, IncompleteNetwork, compose
 from edgelut.efficientformer import Config, network
 from edgelut.sequences import label
 from edgelut.table import LatencySource, MemoryTable
@@ -64,8 +64,9 @@ class Space:
 class LatencyModel:
     """The latency of any network of a space on a target, by the rows of a table.
 
-    All rows are read when it is made; `lookups` and `seconds` say how often and for how long the table was asked since. Raises
-    IncompleteNetwork, which lists what the table lacks and how to measure it, UnlikeMeasures for rows that count instructions.
+    All rows are read when it is made, `estimated` of them are estimates (`filling`); `lookups` and `seconds` say how often and for
+    how long the table was asked since. Raises IncompleteNetwork, which lists what the table lacks and how to measure it,
+    UnlikeMeasures for rows that count instructions.
     """
 
     def __init__(self, source: LatencySource, target: Target, space: Space) -> None:
@@ -80,6 +81,7 @@ class LatencyModel:
         missing = [spec for spec in specs if spec not in self.rows]
         if missing:
             raise lacking(missing, target, len(specs))
+        self.estimated = sum(entry.kind in GUESSED for entry in self.rows.values())
         held = MemoryTable(self.rows.values())
         self._ms = {
             spec: compose(NetworkSpec((spec,)), target, held).ms if spec.kind not in FREE else 0.0 for spec in specs
@@ -112,15 +114,20 @@ def missing_blocks(source: LatencySource, target: Target, space: Space) -> list[
     return [spec for spec, entry in zip(specs, found, strict=True) if entry is None]
 
 
-def lacking(missing: Sequence[BlockSpec], target: Target, of: int) -> IncompleteNetwork:
-    """Return the error that names what a table lacks, before a search has begun: it is never counted as zero."""
+def lacking(missing: Sequence[BlockSpec], target: Target, of: int, why_not: str = "") -> IncompleteNetwork:
+    """Return the error that names what a table lacks, before a search has begun: it is never counted as zero.
+
+    `why_not` says why there are no estimates either, where a search was to go by such.
+    """
     commands = profile_commands(missing, target, "")
     kinds = {spec.kind for spec in missing}
     shown = ", ".join(label(spec) for spec in missing[:SHOWN]) + (", …" if len(missing) > SHOWN else "")
     blocks = " and ".join(sorted(kinds & {MB4D.name, MB3D.name}) or sorted(kinds))
+    why = f" (not estimated: {why_not})" if why_not else ""
+    all_ = "edgelut search slim --measure-missing" + (" --estimate-missing" if why_not else "")
     return IncompleteNetwork(
-        f"the search needs {of} rows on {target}, and the table lacks {len(missing)} of them ({blocks}): {shown}; "
-        f"'{commands[0]}' measures the first of them, 'edgelut search slim --measure-missing' all",
+        f"the search needs {of} rows on {target}, and the table lacks {len(missing)} of them ({blocks}): {shown}{why}; "
+        f"'{commands[0]}' measures the first of them, '{all_}' {'what is needed' if why_not else 'all'}",
         missing,
         commands,
     )

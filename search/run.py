@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import torch
 from torch import nn
 
-from edgelut.compose import Composition, compose
+from edgelut.compose import GUESSED, Composition, compose
 from edgelut.efficientformer import Config, network
 from edgelut.errors import InvalidSpec
 from edgelut.sequences import network_spec
@@ -27,7 +27,8 @@ from . import baselines
 from .baselines import Candidate
 from .data import Data, load
 from .evaluation import inherited_accuracy, stage_channels
-from .latency import LatencyModel, lacking, missing_blocks
+from .filling import Estimating, Measure, fill
+from .latency import LatencyModel
 from .presets import Preset
 from .processes import train_in
 from .slimming import Evaluate, Round, SearchUnlike, TargetOutOfReach, read_rounds, slim
@@ -35,9 +36,6 @@ from .training import CHECKPOINT, Step, Trained, TrainSettings, mixed
 
 PLAN, CANDIDATES, RESULT = "search.json", "candidates.json", "result.json"
 METHODS = ("slimmed", "uniform", "random", "evolutionary")
-Measure: TypeAlias = Callable[
-    [Sequence[BlockSpec]], None
-]  # has rows measured and stored in the table, and waits for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +68,8 @@ class Plan:
 class Watcher(Protocol):
     """Who is told how far a search is."""
 
-    def begun(self, full_ms: float, target_ms: float) -> None:
-        """The table is complete: what the full network costs, and what is searched for."""
+    def begun(self, full_ms: float, target_ms: float, rows: Mapping[str, int]) -> None:
+        """The table is complete: what the full network costs, what is searched for, and how many rows are of which kind."""
 
     def stage(self, text: str) -> None:
         """Something else begins."""
@@ -90,7 +88,8 @@ class Watcher(Protocol):
 class Outcome:
     """What a search came to. `networks` has one mapping for each network and seed, as `network_content` writes it.
 
-    `lookup_share` is the time spent in the table over that of slimming, None where slimming was done before.
+    `lookup_share` is the time spent in the table over that of slimming, None where slimming was done before. `rows` counts the
+    space's rows: those that were measured, those that were estimated.
     """
 
     target_ms: float
@@ -99,6 +98,7 @@ class Outcome:
     networks: tuple[Mapping[str, Any], ...]
     lookups: int
     lookup_share: float | None
+    rows: Mapping[str, int]
     seconds: Mapping[str, float]  # of each part, as far as it was done now
     precision: str  # that this machine trains in
 
@@ -106,14 +106,22 @@ class Outcome:
 class Search:
     """One search in one folder; made again with the same plan it goes on where it was cut off.
 
-    `measure` has missing rows measured, None where they are only to be told; `measure_found` whether what was found is measured
-    as a whole.
+    `measure` has missing rows measured, None where they are only to be told; with `estimating` as few as estimates of the others
+    need. `measure_found` whether what was found is measured as a whole.
     """
 
     def __init__(
-        self, plan: Plan, source: LatencySource, folder: Path, watcher: Watcher, *, measure: Measure | None = None
+        self,
+        plan: Plan,
+        source: LatencySource,
+        folder: Path,
+        watcher: Watcher,
+        *,
+        measure: Measure | None = None,
+        estimating: Estimating | None = None,
     ) -> None:
         self._plan, self._source, self._folder, self._watcher, self._measure = plan, source, folder, watcher, measure
+        self._estimating = estimating
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         self._seconds: dict[str, float] = {}
 
@@ -124,7 +132,14 @@ class Search:
         data = load(preset.data, preset.config.resolution, limit=preset.limit)
         preset = replace(preset, config=replace(preset.config, classes=data.classes))
         with self._timed("table"):
-            latency = self._latency(preset)
+            latency, self._source = fill(
+                self._source,
+                plan.target,
+                preset.space,
+                measure=self._measure,
+                estimating=self._estimating,
+                tell=self._watcher.stage,
+            )
         torch.manual_seed(plan.seed)
         supernet = Supernet(preset.config, noise=preset.noise)
         full_ms = latency.latency_ms(supernet.full().config(supernet.config))
@@ -133,7 +148,8 @@ class Search:
             raise InvalidSpec(
                 f"the whole space meets {target_ms:g} ms: its largest network takes {full_ms:.4g} ms on {plan.target}"
             )
-        self._watcher.begun(full_ms, target_ms)
+        rows = {"measured": len(latency.rows) - latency.estimated, "estimated": latency.estimated}
+        self._watcher.begun(full_ms, target_ms, rows)
         with self._timed("supernet"):
             self._train_supernet(supernet, data, preset, latency, full_ms)
         supernet.eval()
@@ -157,6 +173,7 @@ class Search:
             tuple(networks),
             latency.lookups,
             share,
+            rows,
             dict(self._seconds),
             mixed(preset.network.precision),
         )
@@ -175,17 +192,6 @@ class Search:
             raise SearchUnlike(
                 f"{self._folder} holds a search with another {unlike[0].replace('_', ' ')}: give another folder, or delete it"
             )
-
-    def _latency(self, preset: Preset) -> LatencyModel:
-        """Return the table of the space, after what it lacks was measured; raise IncompleteNetwork."""
-        target, space = self._plan.target, preset.space
-        missing = missing_blocks(self._source, target, space)
-        if missing and self._measure is not None:
-            self._watcher.stage(f"measuring {len(missing)} rows that the table lacks")
-            self._measure(missing)
-        elif missing:
-            raise lacking(missing, target, len(space.blocks()))
-        return LatencyModel(self._source, target, space)
 
     def _train_supernet(
         self, supernet: Supernet, data: Data, preset: Preset, latency: LatencyModel, full_ms: float
@@ -353,6 +359,7 @@ def network_content(
         "predicted_ms": composition.ms,
         "low_ms": composition.interval_low_ns / 1e6,
         "high_ms": composition.interval_high_ns / 1e6,
+        "estimated_rows": sum(part.entry.kind in GUESSED for part in composition.parts),
         "measured_ms": None if measured is None else measured.latency.ms,
         "measured_half_width": None if measured is None else measured.latency.half_width,
         "inherited_accuracy": candidate.accuracy,
@@ -371,6 +378,7 @@ def outcome_json(found: Outcome) -> dict[str, Any]:
         "networks": [dict(one) for one in found.networks],
         "lookups": found.lookups,
         "lookup_share": found.lookup_share,
+        "rows": dict(found.rows),
         "seconds": dict(found.seconds),
         "precision": found.precision,
     }

@@ -18,6 +18,7 @@ from edgelut.sequences import blocks_of
 from edgelut.table import MemoryTable
 from edgelut.types import BlockSpec, Entry, Latency, Target
 from search import presets
+from search.filling import Estimating
 from search.presets import Preset
 from search.run import METHODS, RESULT, Plan, Search
 from search.slimming import Round, SearchUnlike, SlimSettings
@@ -69,10 +70,11 @@ class Seen:
     rounds: list[Round] = field(default_factory=list)
     networks: list[Mapping[str, Any]] = field(default_factory=list)
     start: tuple[float, float] = (0.0, 0.0)
+    rows: Mapping[str, int] = field(default_factory=dict)
     dies_at: str = ""
 
-    def begun(self, full_ms: float, target_ms: float) -> None:
-        self.start = (full_ms, target_ms)
+    def begun(self, full_ms: float, target_ms: float, rows: Mapping[str, int]) -> None:
+        self.start, self.rows = (full_ms, target_ms), rows
 
     def stage(self, text: str) -> None:
         self.stages.append(text)
@@ -104,7 +106,9 @@ def test_a_search_has_its_rows_measured_finds_trains_and_measures_what_it_found(
     assert found.rounds[-1].latency_ms <= found.target_ms < found.rounds[-2].latency_ms
     assert list(found.rounds) == seen.rounds and found.lookup_share is not None and 0 < found.lookup_share < 1
     assert [(one["method"], one["seed"]) for one in found.networks] == [(name, s) for s in (0, 1) for name in METHODS]
+    assert found.rows == {"measured": blocks, "estimated": 0}
     for one in found.networks:
+        assert one["estimated_rows"] == 0
         assert one["measured_ms"] == pytest.approx(one["predicted_ms"]) and one["predicted_ms"] <= found.target_ms
         assert 0 <= one["valid_accuracy"] <= 1 and 0 <= one["test_accuracy"] <= 1
         config = Config(**{k: tuple(v) if isinstance(v, list) else v for k, v in one["config"].items()})
@@ -120,6 +124,22 @@ def test_what_the_table_lacks_is_told_before_anything_is_trained(tmp_path: Path)
     with pytest.raises(IncompleteNetwork, match=f"needs {len(PRESET.space.blocks())} rows on .*--measure-missing"):
         told.run()
     assert not seen.stages and not (tmp_path / "supernet").exists()
+
+
+def test_a_search_by_estimates_says_how_many_rows_were_measured_and_how_many_estimated(tmp_path: Path) -> None:
+    lab, seen = Lab(), Seen()
+    plan = Plan(PRESET, TARGET)
+    found = Search(plan, lab.table, tmp_path, seen, measure=lab.measure, estimating=Estimating()).run(lab.measure)
+    blocks, first = len(PRESET.space.blocks()), lab.asked[0]
+    assert first < blocks and seen.stages[0].endswith(f", and estimating the other {blocks - first}")
+    assert found.rows == seen.rows == json.loads((tmp_path / RESULT).read_text())["rows"]
+    assert found.rows["estimated"] > 0 and sum(found.rows.values()) == blocks
+    (one,) = found.networks
+    assert 0 <= one["estimated_rows"] <= found.rows["estimated"]
+    assert one["measured_ms"] == pytest.approx(one["predicted_ms"], rel=0.1)
+    again = Seen()
+    rerun = Search(plan, lab.table, tmp_path, again, estimating=Estimating()).run()
+    assert rerun.rounds == found.rounds and rerun.networks == found.networks
 
 
 @pytest.mark.parametrize("where", ["supernet", "round 1", "slimmed seed 0"])

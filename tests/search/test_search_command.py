@@ -55,6 +55,9 @@ def test_the_loop_of_search_table_and_profiler_closes(tmp_path: Path) -> None:
         (["slim", "imagenet-l1"], "imagenet-l1 needs images: give --data FOLDER"),
         (["slim", "digits", "--importance", "much"], "--importance is published or normalised, not 'much'"),
         (["slim", "digits", "--url", "http://a", "--database", "sqlite:///b"], "give one of them"),
+        (["slim", "digits", "--like", "host"], "--like helps estimates: give --estimate-missing too"),
+        (["slim", "digits", "--estimate-missing", "--measure-share", "0.3"], "give --measure-missing and"),
+        (["slim", "digits", "--estimate-missing", "--like", "a//b"], "'a//b' is no target"),
     ],
 )
 def test_what_cannot_be_searched_says_what_to_type(words: list[str], said: str) -> None:
