@@ -29,7 +29,7 @@ OPERATIONS = [
     for path, operations in create_app(None).openapi()["paths"].items()  # type: ignore[arg-type]
     for method, operation in operations.items()
 ]
-READING_POSTS = {"/latency/batch", "/networks/latency", "/history"}
+READING_POSTS = {"/latency/batch", "/estimates", "/networks/latency", "/history"}
 
 
 def bearer(secret: str) -> dict[str, str]:

@@ -147,7 +147,7 @@ def test_the_committed_copy_is_current() -> None:
 def test_every_endpoint_has_a_summary_examples_and_its_problems(client: httpx.Client) -> None:
     document = client.get("/openapi.json").json()
     operations = [operation for path in document["paths"].values() for operation in path.values()]
-    assert len(operations) == len(ENDPOINTS) == 52
+    assert len(operations) == len(ENDPOINTS) == 54
     for operation in operations:
         name = operation["operationId"]
         assert operation["summary"] and operation["description"], name
@@ -182,7 +182,7 @@ def test_every_example_is_what_would_be_answered(client: httpx.Client) -> None:
                 sent += 1
     example = document["paths"]["/tokens"]["post"]["requestBody"]["content"]["application/json"]["example"]
     assert client.post("/tokens", json=example).status_code == 201
-    assert sent == 17
+    assert sent == 18
 
 
 def test_every_example_answer_is_one_of_its_type() -> None:
