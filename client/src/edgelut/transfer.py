@@ -36,9 +36,9 @@ from .gp import Floats, Process
 from .types import BlockSpec, Entry, Latency, Params, Scalar, Target
 
 LEAST_PROBES = 3
-# Ten probes fit themselves better than what is between them. This much wider than they say, intervals held on published tables of
-# two phones (docs/estimates.md).
-EXTRA = 10.0
+# Few probes fit themselves better than what is between them: over the square root of their number, this much wider than they say,
+# intervals held on published tables of two phones (docs/estimates.md).
+EXTRA = 3.0
 MANY = 20  # probes from which on nothing is said of their number
 
 
@@ -67,7 +67,7 @@ class Transfer(Estimates):
         self._process = Process(x, ratios, self._encoder.trend, seed=seed, trend_scale=0.1)
         left_out = [self._process.left_out([group]) for group in self._encoder.alone(len(specs))]
         trial = sum_up(left_out)
-        self.trial = replace(trial, deviations=trial.deviations * (1 + EXTRA / len(specs)))
+        self.trial = replace(trial, deviations=trial.deviations * (1 + EXTRA / math.sqrt(len(specs))))
         self.trials = self._by_kind(left_out)
 
     def _by_kind(self, left_out: Sequence[tuple[Floats, Floats]]) -> dict[str, Trial]:
