@@ -77,6 +77,8 @@ def _nearest(store: SqlStore, query: Query) -> Problem:
         if found:
             near = _by_distance(found, asked)
             detail = f"no row has {name} {asked} with the rest of what you ask; the nearest that do: {_listed(near)}"
+            if query.block is not None and name in ("width", "resolution"):
+                detail += "; GET /estimates estimates it"
             return Problem("no-match", detail, members={"nearest": {name: near}})
     return _nearest_of_block(store, query)
 

@@ -124,7 +124,10 @@ def test_getting_shows_the_rows_of_a_block(edgelut: Command, filled: SqlStore) -
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (("MB3D", "223"), "no latency of MB3D 223; the nearest widths are 224, 208, 240"),
+        (
+            ("MB3D", "223"),
+            "no latency of MB3D 223; the nearest widths are 224, 208, 240; 'edgelut estimate MB3D 223 --resolution",
+        ),
         (("MB3D", "224", "--precision", "int8"), "with those filters; 'edgelut table --block MB3D'"),
         (("MB9D",), "no latency of MB9D; the table has MB3D, MB4D"),
     ],

@@ -212,7 +212,11 @@ def _advice(location: str | None, query: Query) -> str:
     if query.width is not None and wider:
         width = query.width
         near = sorted({entry.spec.width_in for entry in wider}, key=lambda has: (abs(has - width), has))[:8]
-        return f"no latency of {asked}; the nearest widths are {', '.join(map(str, near))}"
+        resolution = query.resolution or wider[0].spec.resolution
+        return (
+            f"no latency of {asked}; the nearest widths are {', '.join(map(str, near))}; "
+            f"'edgelut estimate {query.block} {width} --resolution {resolution}' estimates it"
+        )
     of_kind, _ = _search(location, Query(block=query.block))
     if of_kind:
         return f"no latency of {asked} with those filters; 'edgelut table --block {query.block}' shows what there is"
