@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -19,11 +20,14 @@ from api.parameters import pairs, parse_query, text_of
 from api.problems import Problem
 from edgelut import wire
 from edgelut.check import profile_commands
-from edgelut.estimate import Estimates, NotEstimable
+from edgelut.errors import NotEstimable
 from edgelut.estimated import estimates_of, like_target, spec_of
 from edgelut.placement import placed, require
 from edgelut.query import Query
 from edgelut.types import Target
+
+if TYPE_CHECKING:
+    from edgelut.estimate import Estimates
 
 router = APIRouter(tags=["estimates"], route_class=Guarded)
 LIKE = "like"

@@ -46,6 +46,7 @@ def test_an_error_crosses_a_process_border_with_its_text(error: type[EdgelutErro
         (errors.Conflict, 2),
         (errors.Forbidden, 2),
         (errors.LatencyNotFound, 5),
+        (errors.NotEstimable, 5),
         (errors.OtherUnit, 5),
         (errors.BackendMissing, 6),
         (errors.Unsupported, 6),
@@ -61,4 +62,4 @@ def test_each_error_has_the_exit_code_that_the_command_line_promises(error: type
 
 
 def test_every_error_is_in_the_list_above() -> None:
-    assert len(ALL) == 18
+    assert len(ALL) == 19

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from edgelut import MB3D, MB4D, BlockSpec, Entry, Latency, MemoryTable, Target
 from edgelut import estimate as module
 from edgelut.blocks import STEM
-from edgelut.errors import InvalidSpec, LatencyNotFound, OtherUnit, UnlikeMeasures
-from edgelut.estimate import Estimator, KindEstimator, NotEstimable
+from edgelut.errors import InvalidSpec, LatencyNotFound, NotEstimable, OtherUnit, UnlikeMeasures
+from edgelut.estimate import Estimator, KindEstimator
 from edgelut.estimated import EstimatedSource, estimates_of, like_target, rows_of, spec_of, spelled
 from edgelut.features import Gap, Side
 from edgelut.sequences import chain, network_spec

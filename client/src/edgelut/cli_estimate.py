@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
@@ -14,12 +14,13 @@ from rich.table import Table
 from . import wire
 from .cli import From, Json, open_searchable, parse_params
 from .errors import InvalidSpec, LatencyNotFound
-from .estimate import Estimates, Estimator, Trial
 from .estimated import estimates_of, like_target, spec_of
 from .figures import figures
 from .render import short
-from .transfer import Transfer
 from .types import Entry, Target
+
+if TYPE_CHECKING:
+    from .estimate import Estimates, Trial
 
 CHECK = "check"
 
@@ -110,6 +111,9 @@ def _print_check(known: Estimates, as_json: bool) -> None:
 
 
 def _trials(known: Estimates) -> list[tuple[str, int, str, Trial]]:
+    from .estimate import Estimator
+    from .transfer import Transfer
+
     if isinstance(known, Transfer):
         return [
             (kind, trial.rows, f"one by one, by {known.by(kind)}", trial)

@@ -5,6 +5,7 @@ EdgelutError
 │   ├── UnknownKind                  no block kind of that name
 │   └── UnlikeMeasures               counts of instructions are asked for as times, or mixed with times
 ├── LatencyNotFound (LookupError)    no row for that spec on that target
+│   ├── NotEstimable (LookupError)   it was neither measured nor can be estimated
 │   └── OtherUnit (LookupError)      there is a row, but it ran on another compute unit than the one required
 ├── UnlikeRuns (ValueError)          runs of unlike conditions are not pooled
 ├── Unsupported (ValueError)         this backend cannot do that; a sweep stores why and goes on
@@ -43,6 +44,10 @@ class UnlikeMeasures(InvalidSpec):
 
 class LatencyNotFound(EdgelutError, LookupError):
     """No row for that spec on that target."""
+
+
+class NotEstimable(LatencyNotFound):
+    """A latency was neither measured nor can be estimated: says why, and what to measure."""
 
 
 class OtherUnit(LatencyNotFound):

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InvalidSpec, LatencyNotFound, UnlikeMeasures
+from .errors import InvalidSpec, NotEstimable, UnlikeMeasures
 from .features import Encoder, Gap, Unlike
 from .gp import MOST_ROWS, Floats, Process
 from .sequences import REFERENCE, SEQUENCES
@@ -38,10 +38,6 @@ MOST_UNLIKE = 8.0
 VERSION = 1  # of the method: part of every estimate's provenance
 IN_NETWORKS = {"slope_ns": "its slope", "context_ns": "what it adds in a network"}  # what sums go by
 DERIVED = ("p50_ns", "p90_ns", "slope_ns", "context_ns", "cold_ns")  # estimated as shares of p10
-
-
-class NotEstimable(LatencyNotFound):
-    """A latency was neither measured nor can be estimated: says why, and what to measure."""
 
 
 @dataclass(frozen=True, slots=True)

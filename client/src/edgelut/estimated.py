@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from .blocks import find_kind
-from .errors import InvalidSpec
-from .estimate import Estimates, Estimator
+from .errors import InvalidSpec, LatencyNotFound
 from .placement import placed
 from .query import Page, Query
 from .table import LatencySource, Searchable
-from .transfer import Transfer
 from .types import BlockSpec, Entry, Params, Target
+
+if TYPE_CHECKING:
+    from .estimate import Estimates
 
 PAGE = 1000
 
@@ -57,6 +59,9 @@ def estimates_of(source: Searchable, target: Target, like: Target | None = None)
     Names match whatever their case. Raises UnlikeMeasures where rows count instructions, NotEstimable where two targets have too
     few blocks in common.
     """
+    from .estimate import Estimator  # numpy, which a service that is never asked need not load
+    from .transfer import Transfer
+
     target, like = spelled(source, target), None if like is None else spelled(source, like)
     rows = list(rows_of(source, target))
     if like is None or like == target:
@@ -68,7 +73,10 @@ def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:
     """Iterate over the current rows of a target."""
     query = _query(target, PAGE)
     while True:
-        page = source.search(query)
+        try:
+            page = source.search(query)
+        except LatencyNotFound:  # REST says "no match" where others answer an empty page
+            return
         yield from (row.entry for row in page.rows if row.entry.target == target)
         if page.next_cursor is None:
             return

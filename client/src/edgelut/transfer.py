@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .errors import NotEstimable
 from .estimate import (
     DERIVED,
     IN_NETWORKS,
@@ -24,7 +25,6 @@ from .estimate import (
     WIDEST,
     Estimates,
     Estimator,
-    NotEstimable,
     Trial,
     context_error,
     half_name,
