@@ -398,3 +398,16 @@ def test_over_rest_a_missing_row_is_the_same_error(holder: Callable[[list[Entry]
                 ask()
             errors.append((str(caught.value), caught.value.missing, caught.value.commands))
     assert errors[0][1] == (B, C) and len(set(errors)) == 1
+
+
+def test_every_holder_s_gaps_are_estimated_alike_and_one_without_rows_says_so(
+    holder: Callable[[list[Entry]], Searchable],
+) -> None:
+    rows = [mb4d(width) for width in (16, 32, 64, 96, 128, 192)]
+    asked, elsewhere = NetworkSpec((MB4D.spec(48, 56),) * 2), replace(TARGET, device="phone")
+    source = EstimatedSource(holder(rows))
+    expected = compose(asked, TARGET, EstimatedSource(MemoryTable(rows)))
+    found = compose(asked, TARGET, source)
+    assert (found.total_ns, found.guessed_ns) == (expected.total_ns, expected.guessed_ns) and found.guessed_ns > 0
+    with pytest.raises(IncompleteNetwork, match="0 rows of MB4D were measured there, and 5 are needed"):
+        compose(asked, elsewhere, source)

@@ -73,10 +73,7 @@ def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:
     """Iterate over the current rows of a target."""
     query = _query(target, PAGE)
     while True:
-        try:
-            page = source.search(query)
-        except LatencyNotFound:  # REST says "no match" where others answer an empty page
-            return
+        page = _page(source, query)
         yield from (row.entry for row in page.rows if row.entry.target == target)
         if page.next_cursor is None:
             return
@@ -85,8 +82,16 @@ def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:
 
 def spelled(source: Searchable, target: Target) -> Target:
     """Return a target as its rows spell it, or as it is where it has none."""
-    found = {row.entry.target for row in source.search(_query(target, 1)).rows}
+    found = {row.entry.target for row in _page(source, _query(target, 1)).rows}
     return found.pop() if found else target
+
+
+def _page(source: Searchable, query: Query) -> Page:
+    """Return the rows that match, none where a service says that nothing does."""
+    try:
+        return source.search(query)
+    except LatencyNotFound:
+        return Page((), None)
 
 
 def _query(target: Target, limit: int) -> Query:
