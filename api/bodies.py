@@ -135,14 +135,17 @@ class HistoryRequest(Struct, frozen=True, forbid_unknown_fields=True):
 class NetworkRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """A network on a target: `network` is a name that GET /networks lists, or `blocks` are a line of blocks or their specs.
 
-    `align` divides out the drift of older sweeps against the target's newest one. Where `require_unit` is given, a row that did
-    not run on that compute unit alone refuses the sum.
+    `align` divides out the drift of older sweeps against the target's newest one. `estimate` estimates the rows that the table
+    lacks, where that is possible, with the help of the target `like` if one is given. Where `require_unit` is given, a row that
+    did not run on that compute unit alone refuses the sum.
     """
 
     target: TargetIn
     network: Word | None = None
     blocks: Line | Annotated[list[SpecIn], Meta(min_length=1, max_length=MOST_BLOCKS)] | None = None
     align: bool = False
+    estimate: bool = False
+    like: TargetIn | None = None
     require_unit: Name | None = None
 
 

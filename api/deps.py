@@ -23,6 +23,7 @@ from .auth import Caller, Guard, caller_of
 from .bodies import LARGE
 from .feeds import Feeds
 from .image import Images
+from .learnt import Learnt
 from .problems import Problem
 from .settings import Settings
 
@@ -46,6 +47,7 @@ class Service:
         self.images = Images(store, self.call)
         self.answers = Answers(self.images.read, lambda: None if self.images.waiting else store.tick())
         self.asked = AskedBefore()
+        self.learnt = Learnt()
         self.guard = Guard(store, self.call, settings.token, closed=settings.guarded, local=settings.local_token)
         self.feeds = Feeds(self.jobs, self.work)
         self._runs_jobs, self._started = jobs is not None, False

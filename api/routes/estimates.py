@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from fastapi import APIRouter
@@ -21,41 +18,16 @@ from api.problems import Problem
 from edgelut import wire
 from edgelut.check import profile_commands
 from edgelut.errors import NotEstimable
-from edgelut.estimated import estimates_of, like_target, spec_of
+from edgelut.estimated import like_target, spec_of
 from edgelut.placement import placed, require
 from edgelut.query import Query
 from edgelut.types import Target
-
-if TYPE_CHECKING:
-    from edgelut.estimate import Estimates
 
 router = APIRouter(tags=["estimates"], route_class=Guarded)
 LIKE = "like"
 BLOCK = ("block", "width", "width_out", "resolution", "batch")
 ASKED = (*BLOCK, "device", "runtime", "precision", "threads", "unit", "require_unit")
 NEEDED = ("block", "width", "resolution", "device", "runtime")
-MOST_HELD = 16  # targets whose rows were learnt from
-
-
-class Learnt:
-    """What was learnt from targets' rows, for as long as nothing new is in the table. Safe to share between threads."""
-
-    def __init__(self) -> None:
-        self._held: OrderedDict[tuple[str, str], tuple[object, Estimates]] = OrderedDict()
-        self._turn = threading.Lock()
-
-    def get(self, service: Service, target: Target, like: Target | None) -> Estimates:
-        """Return what estimates blocks on a target; learns once for each version of the table."""
-        key = (target.key, "" if like is None else like.key)
-        with self._turn:
-            version = service.store.versions()
-            held = self._held.get(key)
-            if held is None or held[0] != version:
-                held = self._held[key] = (version, estimates_of(service.store, target, like))
-            self._held.move_to_end(key)
-            while len(self._held) > MOST_HELD:
-                self._held.popitem(last=False)
-            return held[1]
 
 
 @router.get(
@@ -79,9 +51,7 @@ async def get_estimate(service: ServiceDep, request: Request) -> Response:
     """
     asked: bytes = request.scope["query_string"]
     query, like = _parse(asked)
-    body = await service.answers.get(
-        b"GET /estimates?" + asked, lambda: service.call(_one, service, request, query, like)
-    )
+    body = await service.answers.get(b"GET /estimates?" + asked, lambda: service.call(_one, service, query, like))
     return Response(body, media_type="application/json")
 
 
@@ -99,13 +69,13 @@ async def get_estimate(service: ServiceDep, request: Request) -> Response:
         sends={"specs": [describe.SPEC, describe.OTHER_SPEC], "target": describe.TARGET},
     ),
 )
-async def find_estimates(service: ServiceDep, request: Request, body: Body) -> Response:
+async def find_estimates(service: ServiceDep, body: Body) -> Response:
     """Return the row or the estimate of each spec in order, null where there can be none; at most 10,000 specs."""
 
     def find() -> Response:
         asked: EstimatesRequest = wire.decode(EstimatesRequest, body)
         specs, target = [spec.value() for spec in asked.specs], asked.target.value()
-        known = _learnt(request).get(service, target, None if asked.like is None else asked.like.value())
+        known = service.learnt.get(service.store, target, None if asked.like is None else asked.like.value())
         found = known.find_many(specs)
         why = [known.why_not(spec) if entry is None else None for spec, entry in zip(specs, found, strict=True)]
         return answer(EstimatesOut(placed(found, asked.require_unit), why))
@@ -114,15 +84,6 @@ async def find_estimates(service: ServiceDep, request: Request, body: Body) -> R
         return await service.call(find)
     except NotEstimable as error:
         raise Problem("no-estimate", str(error)) from error
-
-
-def _learnt(request: Request) -> Learnt:
-    """Return what this app has learnt."""
-    state = request.app.state
-    if not hasattr(state, "learnt"):
-        state.learnt = Learnt()
-    found: Learnt = state.learnt
-    return found
 
 
 def _parse(raw: bytes) -> tuple[Query, str | None]:
@@ -141,12 +102,12 @@ def _parse(raw: bytes) -> tuple[Query, str | None]:
     return query, likes[0] if likes else None
 
 
-def _one(service: Service, request: Request, query: Query, like: str | None) -> bytes:
+def _one(service: Service, query: Query, like: str | None) -> bytes:
     assert query.block and query.width and query.resolution and query.device and query.runtime
     target = Target(query.device, query.runtime, query.precision or "fp32", query.threads or 1, query.unit or "cpu")
     spec = spec_of(query.block, query.width, query.resolution, query.width_out, query.batch or 1, query.params)
     try:
-        entry = _learnt(request).get(service, target, like_target(like, target)).estimate(spec)
+        entry = service.learnt.get(service.store, target, like_target(like, target)).estimate(spec)
     except NotEstimable as error:
         commands = profile_commands([spec], target, "")
         raise Problem("no-estimate", str(error), members={"commands": list(commands)}) from error

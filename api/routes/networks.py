@@ -15,7 +15,8 @@ from edgelut import wire
 from edgelut.compose import IncompleteNetwork
 from edgelut.drift import AlignedSource
 from edgelut.efficientformer import CONFIGS, get_config, network
-from edgelut.errors import InvalidSpec
+from edgelut.errors import InvalidSpec, NotEstimable
+from edgelut.estimated import EstimatedSource
 from edgelut.notation import parse_blocks
 from edgelut.quality import NetworkLatency, Quality, estimate, network_latency, quality
 from edgelut.sequences import label
@@ -42,6 +43,7 @@ async def get_networks() -> Response:
         describe.NETWORK,
         "unknown-name",
         "incomplete-network",
+        "no-estimate",
         "other-unit",
         "too-large",
         "invalid",
@@ -54,7 +56,8 @@ async def find_network_latency(service: ServiceDep, body: Body) -> Response:
     """Return a network's latency with its bracket, its interval and its parts.
 
     Give a name (`{"network": "efficientformer-l1"}`, or `"L1"`), a line of blocks or their specs. A row that the table lacks
-    is a 404 that lists it in `missing`, never a zero.
+    is a 404 that lists it in `missing`, never a zero; with `"estimate": true` it is estimated where that is possible, and its part
+    says so in `kind`.
     """
     key = b"POST /networks/latency " + hashlib.sha256(body).digest()
     return Response(await service.answers.get(key, lambda: _answer(service, body)), media_type="application/json")
@@ -63,10 +66,14 @@ async def find_network_latency(service: ServiceDep, body: Body) -> Response:
 async def _answer(service: Service, body: bytes) -> bytes:
     asked = await service.call(wire.decode, bodies.NetworkRequest, body)
     wanted, target = _network(asked), asked.target.value()
+    if asked.like is not None and not asked.estimate:
+        raise InvalidSpec("`like` helps estimates: give `estimate` too")
     try:
         if asked.align:
-            return await service.call(_aligned, service, wanted, target, asked.require_unit)
-        return await service.call(_sum, service, wanted, target, await _quality(service, target), asked.require_unit)
+            return await service.call(_aligned, service, wanted, target, asked)
+        return await service.call(_sum, service, wanted, target, await _quality(service, target), asked)
+    except NotEstimable as error:
+        raise Problem("no-estimate", str(error)) from error
     except IncompleteNetwork as error:
         missing = [{"block": label(spec), "spec": wire.dump(spec)} for spec in error.missing]
         members = {"missing": missing, "commands": error.commands}
@@ -89,15 +96,23 @@ def _network(asked: bodies.NetworkRequest) -> NetworkSpec:
     return NetworkSpec(tuple(spec.value() for spec in asked.blocks or ()))
 
 
-def _sum(service: Service, wanted: NetworkSpec, target: Target, known: Quality | None, unit: str | None) -> bytes:
-    return wire.encode(network_latency(estimate(wanted, target, service.store, known, require_unit=unit), known))
+def _sum(
+    service: Service, wanted: NetworkSpec, target: Target, known: Quality | None, asked: bodies.NetworkRequest
+) -> bytes:
+    source = service.learnt.source(service.store, _like(asked)) if asked.estimate else service.store
+    return wire.encode(network_latency(estimate(wanted, target, source, known, require_unit=asked.require_unit), known))
 
 
-def _aligned(service: Service, wanted: NetworkSpec, target: Target, unit: str | None) -> bytes:
-    source = AlignedSource(service.store, target)
-    known = quality(source, target)
-    found = estimate(wanted, target, source, known, require_unit=unit)
+def _aligned(service: Service, wanted: NetworkSpec, target: Target, asked: bodies.NetworkRequest) -> bytes:
+    aligned = AlignedSource(service.store, target)
+    known = quality(aligned, target)
+    source = EstimatedSource(aligned, like=_like(asked)) if asked.estimate else aligned
+    found = estimate(wanted, target, source, known, require_unit=asked.require_unit)
     return wire.encode(network_latency(found, known, aligned=True))
+
+
+def _like(asked: bodies.NetworkRequest) -> Target | None:
+    return None if asked.like is None else asked.like.value()
 
 
 async def _quality(service: Service, target: Target) -> Quality | None:

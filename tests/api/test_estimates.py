@@ -6,7 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from api.routes import estimates
+from api import learnt
+from api.app import create_app
 from db.store import SqlStore
 from edgelut import MB3D, MB4D, wire
 from edgelut.blocks import STEM
@@ -14,7 +15,7 @@ from edgelut.estimate import Estimator
 from edgelut.estimated import EstimatedSource
 from edgelut.http import HttpTable
 from edgelut.types import Entry
-from tests.api.support import new_client
+from tests.api.support import new_client, served
 from tests.api.test_latency import problem
 from tests.client.estimate_data import HOST, PHONE, measured, table
 
@@ -141,22 +142,19 @@ def test_a_new_row_changes_the_next_answer(service: httpx.Client, rows: SqlStore
 def test_what_was_learnt_is_kept_until_the_table_changes_and_not_without_end(
     service: httpx.Client, rows: SqlStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learnt = []
-    real = estimates.estimates_of
-    monkeypatch.setattr(estimates, "estimates_of", lambda *asked: (learnt.append(asked[1].device), real(*asked))[1])
-    monkeypatch.setattr(estimates, "MOST_HELD", 2)
+    told = []
+    real = learnt.estimates_of
+    monkeypatch.setattr(learnt, "estimates_of", lambda *asked: (told.append(asked[1].device), real(*asked))[1])
+    monkeypatch.setattr(learnt, "MOST_HELD", 2)
     for device in ("host", "host", "phone", "none", "phone", "host"):
         ask(service, [MB4D.spec(200, 14)], {"device": device, "runtime": "onnxruntime-cpu"})
-    assert learnt == ["host", "phone", "none", "host"]
+    assert told == ["host", "phone", "none", "host"]
     rows.put(measured(MB3D.spec(200, 14)))
     ask(service, [MB4D.spec(200, 14)])
-    assert learnt[4:] == ["host"]
+    assert told[4:] == ["host"]
 
 
 def test_a_client_s_gaps_are_filled_over_rest_as_they_are_at_home(rows: SqlStore) -> None:
-    from api.app import create_app
-    from tests.api.support import served
-
     with served(create_app(rows)) as url, HttpTable(url) as far:
         over, at_home = EstimatedSource(far), EstimatedSource(rows)
         assert same(over.get(MB4D.spec(200, 14), HOST), at_home.get(MB4D.spec(200, 14), HOST))

@@ -7,18 +7,24 @@ from typing import Any
 import httpx
 import pytest
 
+from api.app import create_app
 from api.routes import check as check_route
 from db.store import SqlStore
 from edgelut import MB4D, BlockSpec, NetworkSpec, Params, Target, wire
 from edgelut.check import TableCheck, check
+from edgelut.compose import compose
 from edgelut.efficientformer import CONFIGS, network
-from edgelut.errors import StorageError
+from edgelut.errors import NotEstimable, StorageError
+from edgelut.estimated import EstimatedSource
+from edgelut.http import HttpTable
 from edgelut.notation import format_blocks, parse_blocks
 from edgelut.quality import NetworkLatency, estimate, network_latency, qualities, quality
 from edgelut.sequences import chain, cold, network_spec
 from edgelut.testing import make_entry
-from tests.api.support import OTHER, TARGET, new_client
+from tests.api.support import OTHER, TARGET, new_client, served
 from tests.api.test_latency import problem
+from tests.client.estimate_data import HOST, PHONE, measured
+from tests.client.estimate_data import table as estimated_table
 from tests.client.test_compose import ABC, L1, A, B, C, row, rows_of, whole
 from tests.client.test_drift import ONLY_OLD, SPECS, swept
 
@@ -243,3 +249,48 @@ def test_a_row_of_a_long_network_can_be_put(networks: httpx.Client) -> None:
     spec = network_spec(NetworkSpec([MB4D.spec(16, 56, params={"expansion": number}) for number in range(1, 100)]))
     assert len(str(spec.params["blocks"])) > 4000
     assert networks.put("/entries", content=wire.encode([row(spec)])).json() == {"current": [True]}
+
+
+@pytest.fixture
+def sparse(store: SqlStore) -> Iterator[httpx.Client]:
+    """A client of a service whose table has every second width of one target, and a few blocks of another."""
+    probes = [measured(MB4D.spec(*place), PHONE) for place in ((64, 7), (384, 7), (160, 14), (96, 28), (256, 14))]
+    store.put_many([*estimated_table(), *probes])
+    with new_client(store) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("align", [False, True])
+def test_rows_that_are_missing_are_estimated_where_that_is_asked_for(
+    sparse: httpx.Client, store: SqlStore, align: bool
+) -> None:
+    line = "2*MB4D:80@14"
+    asked = {"blocks": line, "target": wire.dump(HOST), "align": align}
+    problem(sparse.post("/networks/latency", json=asked), 404, "incomplete-network")
+    answer = sparse.post("/networks/latency", json=asked | {"estimate": True})
+    found = wire.decode(NetworkLatency, answer.content)
+    assert [part.kind for part in found.parts] == ["interpolated"]
+    here = compose(NetworkSpec(parse_blocks(line)), HOST, EstimatedSource(store))
+    assert found.latency_ms == pytest.approx(here.ms) and "1 rows are interpolated, not measured" in found.doubts
+
+
+def test_another_target_s_table_helps_a_sum(sparse: httpx.Client) -> None:
+    asked = {"blocks": "2*MB4D:64@14", "target": wire.dump(PHONE), "estimate": True}
+    alone, helped = (
+        sparse.post("/networks/latency", json=asked | more).json() for more in ({}, {"like": wire.dump(HOST)})
+    )
+    assert [found["parts"][0]["kind"] for found in (alone, helped)] == ["interpolated", "transferred"]
+    nowhere = {"target": {"device": "none", "runtime": "none"}, "like": wire.dump(HOST)}
+    assert (
+        "3 are needed" in problem(sparse.post("/networks/latency", json=asked | nowhere), 404, "no-estimate")["detail"]
+    )
+    useless = {**asked, "estimate": False, "like": wire.dump(HOST)}
+    assert "give `estimate` too" in problem(sparse.post("/networks/latency", json=useless), 422, "invalid")["detail"]
+
+
+def test_the_client_asks_for_estimates(sparse: httpx.Client, store: SqlStore) -> None:
+    with served(create_app(store)) as url, HttpTable(url) as far:
+        found = far.network_latency("2*MB4D:64@14", PHONE, estimate=True, like=HOST)
+        assert [part.kind for part in found.parts] == ["transferred"]
+        with pytest.raises(NotEstimable):
+            far.network_latency("2*MB4D:64@14", OTHER, estimate=True, like=HOST)

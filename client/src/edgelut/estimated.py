@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -23,12 +23,19 @@ class EstimatedSource(LatencySource):
     """A source whose gaps are filled by estimates; rows that were measured are handed on as they are.
 
     With `like`, a target with a table of its own, estimates of others go by that table too (`transfer`). A target's rows are
-    read, and learnt from, when one of them is first missing: what is written later is not learnt from. A block of which there can
-    be no estimate stays missing.
+    read, and learnt from, when one of them is first missing: what is written later is not learnt from. `learn` does that where
+    somebody keeps what was learnt. A block of which there can be no estimate stays missing.
     """
 
-    def __init__(self, source: Searchable, *, like: Target | None = None) -> None:
-        self._source, self._like = source, like
+    def __init__(
+        self,
+        source: Searchable,
+        *,
+        like: Target | None = None,
+        learn: Callable[[Target], Estimates] | None = None,
+    ) -> None:
+        self._source = source
+        self._learn = learn or (lambda target: estimates_of(source, target, like))
         self._held: dict[str, Estimates] = {}
 
     def find_many(
@@ -49,7 +56,7 @@ class EstimatedSource(LatencySource):
     def estimates(self, target: Target) -> Estimates:
         """Return what estimates blocks on a target."""
         if target.key not in self._held:
-            self._held[target.key] = estimates_of(self._source, target, self._like)
+            self._held[target.key] = self._learn(target)
         return self._held[target.key]
 
 

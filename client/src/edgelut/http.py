@@ -98,14 +98,23 @@ class HttpTable(LatencyTable, HttpSearches):
         return self._connection.call(ColumnPage, "GET", "/table", params=asked)
 
     def network_latency(
-        self, network: NetworkSpec | str, target: Target, *, align: bool = False, require_unit: str | None = None
+        self,
+        network: NetworkSpec | str,
+        target: Target,
+        *,
+        align: bool = False,
+        estimate: bool = False,
+        like: Target | None = None,
+        require_unit: str | None = None,
     ) -> NetworkLatency:
         """Return what the service adds up for a network, or for a name or line of blocks.
 
-        Raises IncompleteNetwork where rows are missing, OtherUnit where rows did not run on the required unit alone.
+        With `estimate` it estimates what its table lacks, by the table of another target too if `like` names one. Raises
+        IncompleteNetwork where rows are missing, NotEstimable, OtherUnit where rows did not run on the required unit alone.
         `edgelut.quality.estimate` gives the same sum over any source.
         """
-        asked: dict[str, Any] = {"target": target, "align": align}
+        asked: dict[str, Any] = {"target": target, "align": align, "estimate": estimate}
+        asked |= {} if like is None else {"like": like}
         asked |= {} if require_unit is None else {"require_unit": require_unit}
         if isinstance(network, str):
             asked["blocks" if ":" in network else "network"] = network

@@ -13,7 +13,16 @@ import msgspec
 
 from . import wire
 from .compose import IncompleteNetwork
-from .errors import Conflict, EdgelutError, Forbidden, InvalidSpec, LatencyNotFound, OtherUnit, ServiceError
+from .errors import (
+    Conflict,
+    EdgelutError,
+    Forbidden,
+    InvalidSpec,
+    LatencyNotFound,
+    NotEstimable,
+    OtherUnit,
+    ServiceError,
+)
 from .types import BlockSpec
 
 PROBLEM = "urn:problem-type:edgelut:"
@@ -144,6 +153,7 @@ class Connection:
 CONFLICTS = ("conflict", "session", "protocol")
 _RAISED: Mapping[str, type[EdgelutError]] = {
     "no-match": LatencyNotFound,
+    "no-estimate": NotEstimable,
     "no-such-entry": LatencyNotFound,
     "no-such-job": LatencyNotFound,
     "no-such-batch": LatencyNotFound,
