@@ -98,9 +98,11 @@ def line(blocks: Sequence[BlockSpec]) -> str:
     return " + ".join(f"{copies}*{text}" if int(copies) > 1 else f"{text}" for text, copies in parts)
 
 
-def request_body(config: Config, target: Target) -> dict[str, object]:
+def request_body(config: Config, target: Target, estimate: bool = False) -> dict[str, object]:
     """Return what POST /networks/latency is asked: a published network by its name, any other as a line."""
     asked: dict[str, object] = {"target": target_body(target)}
+    if estimate:
+        asked["estimate"] = True
     if is_published(config):
         return asked | {"network": config.name}
     return asked | {"blocks": line(network(config).blocks)}
@@ -113,16 +115,16 @@ def target_body(target: Target) -> dict[str, object]:
     return found
 
 
-def curl(config: Config, targets: Sequence[Target], url: str, guarded: bool) -> str:
+def curl(config: Config, targets: Sequence[Target], url: str, guarded: bool, estimate: bool = False) -> str:
     """Return the calls that add a network up on each target."""
     header = ' \\\n    -H "Authorization: Bearer $EDGELUT_TOKEN"' if guarded else ""
     return "\n".join(
-        f"curl \"{url}/networks/latency\"{header} \\\n    -d '{json.dumps(request_body(config, target))}'"
+        f"curl \"{url}/networks/latency\"{header} \\\n    -d '{json.dumps(request_body(config, target, estimate))}'"
         for target in targets
     )
 
 
-def python(config: Config, targets: Sequence[Target], url: str) -> str:
+def python(config: Config, targets: Sequence[Target], url: str, estimate: bool = False) -> str:
     """Return a program that adds a network up on each target."""
     if is_published(config):
         build = f'network(get_config("{config.name}"))'
@@ -135,6 +137,7 @@ def python(config: Config, targets: Sequence[Target], url: str) -> str:
         build = f"network(Config({config.widths}, {config.depths}, mb3d={config.mb3d}{changed}))"
         imports = "from edgelut.efficientformer import Config, network"
     listed = "".join(f"\n    {target!r}," for target in targets)
+    option = ", estimate=True" if estimate else ""
     return f"""import os
 
 from edgelut import Target
@@ -146,7 +149,7 @@ targets = [{listed}
 ]
 with HttpTable("{url}", os.environ.get("EDGELUT_TOKEN")) as table:
     for target in targets:
-        found = table.network_latency(net, target)
+        found = table.network_latency(net, target{option})
         low, high = found.interval_ms
         print(f"{{target}}: {{found.latency_ms:.2f}} ms, {{low:.2f}} to {{high:.2f}}")
 """

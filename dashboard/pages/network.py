@@ -88,6 +88,7 @@ class Composer:
         self.view, self.targets = view, targets
         self.config = config_of(view.address)
         self.chosen = parse_many(view.address.get("targets"), targets) or usual or targets[:1]
+        self.estimate = view.address.flag("estimate")
         self.totals: list[Total] = []
         self.asking: asyncio.Task[None] | None = None
         self.sliders: dict[str, Slider] = {}
@@ -115,6 +116,9 @@ class Composer:
                 label="Targets",
                 on_change=lambda event: self.choose(event.value),
             ).props("outlined dense options-dense use-chips").style("min-width: min(420px, 100%); flex: 1 1 420px")
+            ui.switch(
+                "Estimate missing blocks", value=self.estimate, on_change=lambda event: self.switch(event.value)
+            ).props("dense")
         with card("Network"):
             self.name = text("", "div").classes("el-soft el-small").props("role=status aria-live=polite")
             self.draw_sliders()
@@ -206,6 +210,12 @@ class Composer:
         self.view.address.set(targets=",".join(map(str, self.chosen)))
         self.load_soon()
 
+    def switch(self, estimate: bool) -> None:
+        """Estimate what targets lack, or say that they lack it."""
+        self.estimate = estimate
+        self.view.address.set(estimate="1" if estimate else None)
+        self.load_soon()
+
     def load_soon(self) -> None:
         """Add up once nothing has changed for a moment."""
         if self.asking is not None:
@@ -228,7 +238,7 @@ class Composer:
 
     async def total(self, config: Config, target: Target) -> Total:
         """Return what a target says of the network."""
-        body = request_body(config, target)
+        body = request_body(config, target, self.estimate)
         call = Call.of("POST", "/networks/latency", None, body)
         self.view.calls.note(Call(call.method, call.path, call.params, call.body, short(target)))
         try:
@@ -265,8 +275,8 @@ class Composer:
         settings = self.view.home.settings
         chosen = [total.target for total in totals]
         self.copies[0].show(line(net.blocks))
-        self.copies[1].show(curl(config, chosen, settings.public_url, self.view.caller.guarded))
-        self.copies[2].show(python(config, chosen, settings.public_url))
+        self.copies[1].show(curl(config, chosen, settings.public_url, self.view.caller.guarded, self.estimate))
+        self.copies[2].show(python(config, chosen, settings.public_url, self.estimate))
 
     def show_missing(self) -> None:
         """Name the rows that sums lack, with the page that submits exactly those; and what is refused."""

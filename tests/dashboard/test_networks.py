@@ -14,6 +14,7 @@ from dashboard.networks import (
     is_published,
     line,
     python,
+    request_body,
     segments,
     shares,
     title,
@@ -113,5 +114,12 @@ def test_what_is_copied_asks_for_the_same_network() -> None:
         build = "\n".join(code.partition("with HttpTable")[0].splitlines())
         made: dict[str, object] = {}
         exec(compile(build, "copied", "exec"), made)
-        assert made["net"] == network(config)
+        assert made["net"] == network(config) and "estimate" not in code
         assert len(made["targets"]) == 2  # type: ignore[arg-type]
+
+
+def test_what_is_copied_asks_for_estimates_where_the_page_does() -> None:
+    config = CONFIGS["efficientformer-l1"]
+    assert request_body(config, TARGET, True) == {**request_body(config, TARGET), "estimate": True}
+    assert '"estimate": true' in curl(config, [TARGET], "http://h:1", False, True)
+    assert "table.network_latency(net, target, estimate=True)" in python(config, [TARGET], "http://h:1", True)

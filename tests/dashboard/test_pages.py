@@ -121,6 +121,19 @@ def test_a_slider_changes_the_network_and_what_is_missing_can_be_asked_for(runni
     expect(figure(page, "missing")).to_have_text(re.search(r"lacks (\d+)", lacks)[1])  # type: ignore[index]
 
 
+def test_missing_blocks_are_estimated_where_that_is_switched_on(running: Stand, page: Page) -> None:
+    page.goto(f"{running.url}/network?targets={quote(str(PHONE))}&widths=48,96,208,448", wait_until="networkidle")
+    expect(page.get_by_text("lacks 2 of its blocks")).to_be_visible()
+    page.get_by_role("switch", name="Estimate missing blocks").click()
+    expect(page.get_by_role("status").filter(has_text=re.compile(r"pixel-8 .* ms \("))).to_be_visible()
+    expect(page.get_by_text("lacks 2 of its blocks")).to_be_hidden()
+    assert query(page)["estimate"] == "1"
+    expect(page.get_by_role("gridcell").filter(has_text="2 interpolated")).to_be_visible()
+    assert '"estimate": true' in page.locator(".el-copy").all_inner_texts()[1]
+    page.reload(wait_until="networkidle")
+    expect(page.get_by_role("gridcell").filter(has_text="2 interpolated")).to_be_visible()
+
+
 def test_a_network_is_copied_as_a_line_a_call_and_a_program(running: Stand, page: Page) -> None:
     page.goto(f"{running.url}/network?network=efficientformer-l3", wait_until="networkidle")
     texts = page.locator(".el-copy").all_inner_texts()
