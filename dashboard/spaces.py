@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from edgelut import presets
-from edgelut.blocks import EMBEDDING, FLAT, HEAD, STEM, get_kind
-from edgelut.efficientformer import CONFIGS, Config
+from edgelut.blocks import EMBEDDING, get_kind
+from edgelut.efficientformer import CONFIGS
 from edgelut.errors import InvalidSpec
 from edgelut.jobs import MOST_POINTS, JobRequest
 from edgelut.notation import parse_blocks
@@ -33,13 +33,12 @@ SAID: Mapping[State, str] = {
 LETTERS: Mapping[State, str] = {"present": "", "bare": "b", "doubtful": "?", "estimated": "e", "missing": "×"}
 CUSTOM = "custom"
 LINE = "line"
-TABLE = "-table"  # ends the names of spaces that hold all a sum needs
 MOST_SPECS = 10_000  # of one request
 
 
 def names() -> list[str]:
-    """Return the spaces that have names: the presets, and for each network the table that its slimming reads."""
-    return [*presets.names(), *(f"{name}{TABLE}" for name in CONFIGS), CUSTOM, LINE]
+    """Return the spaces that have names: the presets, and those of one's own."""
+    return [*presets.names(), CUSTOM, LINE]
 
 
 def titles() -> dict[str, str]:
@@ -47,7 +46,7 @@ def titles() -> dict[str, str]:
     said = {name: name for name in presets.names()}
     for name in CONFIGS:
         said[f"{name}-space"] = f"{name}-space: MB4D and MB3D of every width"
-        said[f"{name}{TABLE}"] = f"{name}{TABLE}: those, and stems, embeddings, flats and heads"
+        said[f"{name}-table"] = f"{name}-table: those, and stems, embeddings, flats and heads"
     return said | {
         CUSTOM: "custom: kinds, widths and resolutions of your own",
         LINE: "line: blocks as `edgelut network` writes them",
@@ -97,8 +96,6 @@ class Asked:
 
     def specs(self) -> list[BlockSpec]:
         """Return the blocks of the space; raise InvalidSpec or UnknownKind, which say what to type."""
-        if self.name.endswith(TABLE):
-            return slimming_table(CONFIGS[self.name.removesuffix(TABLE)])
         if self.name == LINE:
             return list(dict.fromkeys(parse_blocks(self.blocks)))
         if self.name != CUSTOM:
@@ -114,22 +111,6 @@ class Asked:
             outs_of = outs if kind.widens and kind.width_in is None else []
             found += BlockRequest(kinds=[name], widths=widths, widths_out=outs_of, resolutions=resolutions).specs()
         return list(dict.fromkeys(found))
-
-
-def slimming_table(config: Config) -> list[BlockSpec]:
-    """Return all that slimming a supernet of these widths may look up, in steps of 16: MB4D everywhere, MB3D in stages 3 and 4,
-    stems, embeddings of every pair of widths, flats where MB3D can begin, heads."""
-    found = presets.get(f"{config.name}-space")
-    side = config.resolution // config.stem_stride
-    steps = [range(16, widest + 1, 16) for widest in config.widths]
-    found += [STEM.spec(width, config.resolution, params={"stride": config.stem_stride}) for width in steps[0]]
-    for stage in range(3):
-        pairs = [(narrow, wide) for narrow in steps[stage] for wide in steps[stage + 1]]
-        found += [EMBEDDING.spec(one, side >> stage, width_out=other) for one, other in pairs]
-    for stage in (2, 3):
-        found += [FLAT.spec(width, side >> stage) for width in steps[stage]]
-    found += [HEAD.spec(width, side >> 3, width_out=config.classes) for width in steps[3]]
-    return list(dict.fromkeys(found))
 
 
 class HeldLatency(msgspec.Struct, frozen=True):

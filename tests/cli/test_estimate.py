@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from db.engine import open_store
-from edgelut import MB4D, wire
+from edgelut import MB4D, presets, wire
 from edgelut.estimate import Estimator
+from edgelut.snapshot import Snapshot
 from edgelut.types import Entry
 from tests.client.estimate_data import HOST, PHONE, measured, table
 
@@ -83,3 +85,27 @@ def test_what_cannot_be_answered_says_what_to_type(
 ) -> None:
     done = edgelut("estimate", *asked)
     assert (done.code, done.out) == (code, "") and says in " ".join(done.err.split())
+
+
+def test_a_snapshot_holds_a_whole_space_measured_or_estimated(edgelut: Command, tmp_path: Path) -> None:
+    file = tmp_path / "space.json.gz"
+    done = edgelut("snapshot", str(file), "--estimate", "efficientformer-l1-space")
+    frozen = Snapshot(file)
+    kinds = Counter(entry.kind for entry in frozen.entries() if entry.target == HOST)
+    wanted = presets.get("efficientformer-l1-space")
+    found = frozen.find_many(wanted, HOST)
+    assert done.code == 0 and f"{len(frozen)} rows in {file}, " in done.out
+    assert kinds["measured"] == len(table()) and kinds["interpolated"] + kinds["predicted"] > 40
+    lacking = sum(entry is None for entry in found)
+    assert lacking < 0.2 * len(wanted) and "no estimate of" in done.err
+    arrays = frozen.arrays(HOST)
+    narrow, wide = arrays.ns(arrays.codes("MB4D", [208, 224], 14))
+    assert narrow < wide
+    expected = Estimator(table(), HOST).estimate(MB4D.spec(208, 14))
+    assert frozen.get(MB4D.spec(208, 14), HOST).latency == expected.latency
+
+
+def test_a_snapshot_of_an_unknown_space_is_refused_and_writes_nothing(edgelut: Command, tmp_path: Path) -> None:
+    done = edgelut("snapshot", str(tmp_path / "x.json"), "--estimate", "l9")
+    assert done.code == 2 and "no preset 'l9'; there are efficientformer-l1" in " ".join(done.err.split())
+    assert not list(tmp_path.glob("*.json"))

@@ -153,6 +153,14 @@ def test_counts_of_instructions_are_not_estimated() -> None:
         Estimator(rows, HOST)
 
 
+def test_an_estimate_is_the_same_alone_and_among_others() -> None:
+    known = Estimator(table(), HOST)
+    together = known.find_many([*ODD, MB4D.spec(640, 14)])
+    assert [known.find_many([entry.spec])[0].latency for entry in together if entry] == [  # type: ignore[union-attr]
+        entry.latency for entry in together if entry
+    ]
+
+
 def test_a_kind_with_too_few_rows_is_not_estimated() -> None:
     rows = [measured(MB4D.spec(width, 7)) for width in (32, 64, 96, 128)]
     assert "4 rows of MB4D were measured there" in Estimator(rows, HOST).why_not(MB4D.spec(48, 7))

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgelut import MB4D, BlockSpec
@@ -96,6 +96,7 @@ def test_no_group_takes_most_of_the_rows() -> None:
         assert all(len(group) <= 0.6 * len(lopsided) for group in groups)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 512), st.integers(1, 64)), min_size=1, max_size=20))
 def test_every_row_is_among_the_rows_and_has_finite_features(places: list[tuple[int, int]]) -> None:
     specs = [MB4D.spec(*place) for place in places]

@@ -9,8 +9,8 @@ from dashboard.charts_space import coverage_map, map_size
 from dashboard.networks import SEGMENTS, Total
 from dashboard.ratios import compare
 from dashboard.rows import Found
-from dashboard.spaces import Coverage, slimming_table
-from edgelut import MemoryTable
+from dashboard.spaces import Coverage
+from edgelut import MemoryTable, presets
 from edgelut.blocks import MB4D
 from edgelut.compose import compose
 from edgelut.efficientformer import CONFIGS, network
@@ -76,7 +76,7 @@ def test_totals_are_boxes_and_shares_stack_up_to_them() -> None:
 
 
 def test_coverage_is_a_map_for_each_kind_with_letters() -> None:
-    specs = slimming_table(CONFIGS["efficientformer-l1"])
+    specs = presets.get("efficientformer-l1-table")
     found = Coverage.of(
         specs,
         [

@@ -5,7 +5,8 @@ from collections import Counter
 import pytest
 
 from dashboard.address import Address
-from dashboard.spaces import CUSTOM, LINE, Asked, Coverage, job_request, names, slimming_table, state_of, titles
+from dashboard.spaces import CUSTOM, LINE, Asked, Coverage, job_request, names, state_of, titles
+from edgelut import presets
 from edgelut.blocks import MB3D, MB4D
 from edgelut.efficientformer import CONFIGS, network
 from edgelut.errors import InvalidSpec, UnknownKind
@@ -29,14 +30,14 @@ def asked(**query: str) -> Asked:
 
 
 def test_the_table_of_slimming_has_the_entries_of_the_paper() -> None:
-    found = Counter(spec.kind for spec in slimming_table(CONFIGS["efficientformer-l7"]))
+    found = Counter(spec.kind for spec in presets.get("efficientformer-l7-table"))
     assert found == {"MB4D": 90, "MB3D": 72, "stem": 6, "embedding": 1512, "flat": 72, "head": 48}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_table_of_slimming_holds_every_block_of_its_network(name: str) -> None:
     blocks = {spec for spec in network(CONFIGS[name]).blocks}
-    assert blocks <= set(slimming_table(CONFIGS[name]))
+    assert blocks <= set(presets.get(f"{name}-table"))
 
 
 @pytest.mark.parametrize("name", [name for name in names() if name not in (CUSTOM, LINE)])

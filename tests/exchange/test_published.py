@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgelut.errors import BackendMissing, InvalidSpec
@@ -142,12 +142,14 @@ def layer_keys(draw: st.DrawFn, form: LayerFormat) -> str:
     return f"{name}-input:{side}x{side}x{cin}-output:{after}{fields}"
 
 
+@settings(deadline=None)
 @given(nn_meter_keys(), nn_meter_keys())
 def test_any_key_of_nn_meter_is_written_again_and_another_is_another_spec(one: str, other: str) -> None:
     assert NN_METER.key(NN_METER.spec(one)) == one
     assert (NN_METER.spec(one) == NN_METER.spec(other)) == (one == other)
 
 
+@settings(deadline=None)
 @given(layer_keys(OFA), layer_keys(PROXYLESS))
 def test_any_key_of_layers_is_written_again_and_formats_never_share_a_spec(one: str, other: str) -> None:
     assert OFA.key(OFA.spec(one)) == one and PROXYLESS.key(PROXYLESS.spec(other)) == other

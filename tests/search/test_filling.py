@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from db.engine import SqlStore, open_store
@@ -157,6 +157,7 @@ def test_a_database_is_filled_like_a_table_in_memory(store: SqlStore) -> None:
     assert found.latency_ms(full) == pytest.approx(expected.latency_ms(full))
 
 
+@settings(deadline=None)
 @given(share=st.floats(0.01, 1.0), more=st.floats(0.0, 0.5), order=st.randoms(use_true_random=False))
 def test_what_is_chosen_holds_what_repeats_and_every_kind_and_grows_with_the_share(
     share: float, more: float, order: random.Random

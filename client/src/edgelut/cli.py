@@ -20,7 +20,7 @@ from .errors import BackendMissing, EdgelutError, InvalidSpec, LatencyNotFound
 from .figures import figures
 from .placement import other_unit
 from .query import MOST_LEFT_OUT, Query
-from .render import entries_table, pivot_table
+from .render import entries_table, pivot_table, short
 from .table import Searchable
 from .types import ENTRY_KINDS, MEASURES, Entry, Params
 
@@ -140,14 +140,35 @@ def table(
 @app.command()
 def snapshot(
     path: Annotated[Path, typer.Argument(help="File to write: .json or .json.gz.")],
+    estimate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PRESET", help="Estimate what targets lack of a preset's blocks; may be repeated."),
+    ] = None,
     source: From = None,
 ) -> None:
     """Freeze the current rows into one hashed file that a search reads without a server."""
+    from . import presets
     from .snapshot import write
 
+    wanted = [spec for name in estimate or () for spec in presets.get(name)]
     rows, _ = _search(source, Query(limit=1000))
+    said = ""
+    if wanted:
+        from .estimated import completed
+
+        guessed, lacking = completed(rows, wanted)
+        rows += guessed
+        said = f", {len(guessed)} of them estimated"
+        if lacking:
+            target, spec = lacking[0]
+            others = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+            Console(stderr=True).print(
+                f"no estimate of {spec} on {short(target)}{others}: 'edgelut estimate' says why of each",
+                highlight=False,
+                soft_wrap=True,
+            )
     write(path, rows)
-    Console().print(f"{len(rows)} rows in {path}", highlight=False, soft_wrap=True)
+    Console().print(f"{len(rows)} rows in {path}{said}", highlight=False, soft_wrap=True)
 
 
 def parse_params(texts: list[str] | None) -> Params:

@@ -313,8 +313,20 @@ class Estimator(Estimates):
             provenance["ran_on"] = unit
         if guess.trial.rows:
             provenance["median_error"] = round(guess.trial.median_error, 4)
-        provenance |= guess.halves
-        return Entry(spec, self.target, guess.latency, guess.kind, Params(provenance))
+        provenance |= {name: rounded(half) for name, half in guess.halves.items()}
+        return Entry(spec, self.target, rounded_latency(guess.latency), guess.kind, Params(provenance))
+
+
+def rounded(value: float) -> float:
+    """Return seven digits of a figure. The others depend on how many blocks are estimated at once, and on the processor."""
+    return float(f"{value:.7g}")
+
+
+def rounded_latency(latency: Latency) -> Latency:
+    """Return a latency whose estimated figures have seven digits."""
+    names = ("p10_ns", "low_ns", "high_ns", *DERIVED)
+    figures: dict[str, Any] = {name: rounded(value) for name in names if (value := getattr(latency, name)) is not None}
+    return replace(latency, **figures)
 
 
 def usable(entry: Entry) -> bool:

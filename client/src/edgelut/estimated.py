@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -74,6 +75,29 @@ def estimates_of(source: Searchable, target: Target, like: Target | None = None)
     if like is None or like == target:
         return Estimator(rows, target)
     return Transfer(Estimator(rows_of(source, like), like), rows, target)
+
+
+def completed(rows: Sequence[Entry], specs: Sequence[BlockSpec]) -> tuple[list[Entry], list[tuple[Target, BlockSpec]]]:
+    """Return estimates of what each target of a table lacks of some blocks, and what can be none.
+
+    Targets of which nothing can be learnt (they count instructions, or have no measured time) are left as they are.
+    """
+    from .estimate import Estimator, usable
+
+    by_target: dict[Target, list[Entry]] = defaultdict(list)
+    for entry in rows:
+        by_target[entry.target].append(entry)
+    found: list[Entry] = []
+    lacking: list[tuple[Target, BlockSpec]] = []
+    for target, held in sorted(by_target.items(), key=lambda one: str(one[0])):
+        if not any(map(usable, held)):
+            continue
+        has = {entry.spec for entry in held}
+        missing = [spec for spec in dict.fromkeys(specs) if spec not in has]
+        guessed = Estimator(held, target).find_many(missing)
+        found += [entry for entry in guessed if entry is not None]
+        lacking += [(target, spec) for spec, entry in zip(missing, guessed, strict=True) if entry is None]
+    return found, lacking
 
 
 def rows_of(source: Searchable, target: Target) -> Iterator[Entry]:

@@ -75,16 +75,16 @@ class Process:
         self._x = (x - self._middle) / self._spread
         values, own = (y - self._mean) / self._scale, own / self._scale**2
         self.covariance = _fitted(self._x, values, own, trend, seed, trend_scale)
-        self._inverse = np.linalg.inv(_inner(self.covariance, self._x, own, trend))
+        # By the triangle, for a variance is a small difference of large numbers: by the inverse itself it has half the digits
+        self._half = np.linalg.inv(np.linalg.cholesky(_inner(self.covariance, self._x, own, trend)))
+        self._inverse = self._half.T @ self._half
         self._weights = self._inverse @ values
 
     def predict(self, x: Floats) -> tuple[Floats, Floats]:
         """Return the mean and the standard deviation, noise included, of the values at (m, d) places."""
         at = (x - self._middle) / self._spread
         across = self.covariance.between(at, self._x, self._trend)
-        variance = self.covariance.own(at, self._trend) - np.einsum(
-            "ij,jk,ik->i", across, self._inverse, across, optimize=True
-        )
+        variance = self.covariance.own(at, self._trend) - ((across @ self._half.T) ** 2).sum(1)
         deviation = np.sqrt(np.maximum(variance, 0.0) + self.covariance.noise)
         return across @ self._weights * self._scale + self._mean, deviation * self._scale
 

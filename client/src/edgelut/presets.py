@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from itertools import product
 
-from .blocks import MB3D, MB4D
+from .blocks import EMBEDDING, FLAT, HEAD, MB3D, MB4D, STEM
 from .efficientformer import CONFIGS, Config, get_config, network
 from .errors import InvalidSpec
 from .sequences import network_spec
@@ -76,12 +78,28 @@ def _slimming_space(widths: Sequence[int], resolutions: Sequence[int] = (56, 28,
                 yield MB3D.spec(width, resolution)
 
 
+def slimming_table(config: Config) -> Iterable[BlockSpec]:
+    """All that slimming a supernet of these widths may look up, in steps of 16: MB4D everywhere, MB3D in stages 3 and 4, stems,
+    embeddings of every pair of widths, flats where MB3D can begin, heads."""
+    side = config.resolution // config.stem_stride
+    yield from _slimming_space(config.widths, [side >> stage for stage in range(4)])
+    steps = [range(16, widest + 1, 16) for widest in config.widths]
+    for width in steps[0]:
+        yield STEM.spec(width, config.resolution, params={"stride": config.stem_stride})
+    for stage in range(3):
+        for one, other in product(steps[stage], steps[stage + 1]):
+            yield EMBEDDING.spec(one, side >> stage, width_out=other)
+    for stage in (2, 3):
+        for width in steps[stage]:
+            yield FLAT.spec(width, side >> stage)
+    for width in steps[3]:
+        yield HEAD.spec(width, side >> 3, width_out=config.classes)
+
+
 _SPACES: dict[str, Callable[[], Iterable[BlockSpec]]] = {
     "demo": _demo,
-    **{
-        f"{name}-space": lambda widths=config.widths: _slimming_space(widths)  # type: ignore[misc]
-        for name, config in CONFIGS.items()
-    },
+    **{f"{name}-space": partial(_slimming_space, config.widths) for name, config in CONFIGS.items()},
+    **{f"{name}-table": partial(slimming_table, config) for name, config in CONFIGS.items()},
 }
 
 

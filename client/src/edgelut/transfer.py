@@ -28,6 +28,8 @@ from .estimate import (
     Trial,
     context_error,
     half_name,
+    rounded,
+    rounded_latency,
     sum_up,
     usable,
 )
@@ -136,8 +138,10 @@ class Transfer(Estimates):
             "median_error": round(self.trial.median_error, 4),
             "estimated_at": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        provenance |= _halves(there, ratio, math.expm1(half))
-        return Entry(there.spec, self.target, replace(latency, **moved), "transferred", Params(provenance))
+        provenance |= {name: rounded(value) for name, value in _halves(there, ratio, math.expm1(half)).items()}
+        return Entry(
+            there.spec, self.target, rounded_latency(replace(latency, **moved)), "transferred", Params(provenance)
+        )
 
 
 def _halves(there: Entry, ratio: float, half: float) -> dict[str, float]:
