@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -44,14 +45,15 @@ def test_counts_are_shown_with_their_label_and_filtered(edgelut: Command) -> Non
     assert done.code == 2 and "there is no kind 'guessed'; there are measured" in done.error
 
 
-def test_rows_that_ran_elsewhere_are_left_out_and_counted(edgelut: Command, rows: SqlStore) -> None:
+def test_rows_that_ran_elsewhere_are_left_out_and_counted(edgelut: Command, rows: SqlStore, tmp_path: Path) -> None:
     done = edgelut("get", "MB3D", "--device", "mac", "--require-unit", "ne")
     assert done.code == 0 and "1.000" in done.out and "2.000" not in done.out
     assert done.err == "left out: 1 rows that did not run on ne alone\n"
     (row,) = edgelut("table", "--block", "MB3D", "--require-unit", "NE+cpu", "--json").json
     assert row["ran_on"] == "ne+cpu" and row["latency_ms"] == 2.0
-    write("table.json", rows.entries())
-    assert edgelut("get", "MB3D", "--device", "mac", "--require-unit", "ne", "--from", "table.json").out == done.out
+    frozen = str(tmp_path / "table.json")
+    write(frozen, rows.entries())
+    assert edgelut("get", "MB3D", "--device", "mac", "--require-unit", "ne", "--from", frozen).out == done.out
 
 
 @pytest.mark.usefixtures("rows")

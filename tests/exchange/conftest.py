@@ -68,6 +68,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlStore]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("EDGELUT_HOME", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
     with new_store(tmp_path) as opened:
         yield opened
 
