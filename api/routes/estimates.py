@@ -78,7 +78,13 @@ async def find_estimates(service: ServiceDep, body: Body) -> Response:
         known = service.learnt.get(service.store, target, None if asked.like is None else asked.like.value())
         found = known.find_many(specs)
         why = [known.why_not(spec) if entry is None else None for spec, entry in zip(specs, found, strict=True)]
-        return answer(EstimatesOut(placed(found, asked.require_unit), why))
+        served = placed(found, asked.require_unit)
+        for place, (entry, kept) in enumerate(zip(found, served, strict=True)):
+            if entry is not None and kept is None:
+                why[place] = (
+                    f"it ran on {entry.ran_on or 'a unit that is not known'}, not on {asked.require_unit} alone"
+                )
+        return answer(EstimatesOut(served, why))
 
     try:
         return await service.call(find)

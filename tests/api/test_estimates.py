@@ -120,7 +120,7 @@ def test_a_batch_goes_by_another_target_and_by_the_unit_that_is_required(service
     moved = ask(service, [MB4D.spec(200, 14)], PHONE, like=wire.dump(HOST)).json()["entries"]
     assert [entry["kind"] for entry in moved] == ["transferred"]
     asked = ask(service, [MB4D.spec(200, 14)], require_unit="ne").json()
-    assert asked["entries"] == [None]
+    assert asked["entries"] == [None] and asked["why_not"] == ["it ran on cpu, not on ne alone"]
     problem(
         ask(service, [MB4D.spec(200, 14)], {"device": "none", "runtime": "none"}, like=wire.dump(HOST)),
         404,

@@ -201,6 +201,13 @@ def test_whatever_the_rows_an_answer_is_finite_positive_and_within_its_interval(
             assert latency.high_ns <= (1 + module.WIDEST) * latency.p10_ns * 1.000001 or entry.kind == "measured"
 
 
+def test_what_goes_by_rows_in_doubt_is_in_doubt() -> None:
+    rows = [replace(row, latency=replace(row.latency, doubts=("noisy",))) for row in table()]
+    some = [*rows[:10], *table()[10:]]
+    assert any("42 of the 42 rows" in doubt for doubt in Estimator(rows, HOST).estimate(ODD[0]).latency.doubts)
+    assert Estimator(some, HOST).estimate(ODD[0]).latency.doubts == ()
+
+
 class TestTransfer:
     PROBES = (
         MB4D.spec(64, 7),
@@ -250,6 +257,18 @@ class TestTransfer:
         known = Transfer(source, own, PHONE)
         assert (known.by("MB4D"), known.by("MB3D"), known.by("stem")) == ("own", "transfer", "")
         assert known.estimate(MB4D.spec(200, 14)).kind == "interpolated"
+
+    def test_it_is_on_the_clock_of_its_own_rows_and_takes_doubts_over(self) -> None:
+        there = [replace(row, latency=replace(row.latency, clock="wall", doubts=("published",))) for row in table()]
+        known = Transfer(Estimator(there, HOST), [measured(spec, PHONE, 0.01) for spec in self.PROBES], PHONE)
+        found = known.estimate(MB4D.spec(128, 14)).latency
+        assert found.clock == "cpu" and any("is in doubt" in doubt for doubt in found.doubts)
+
+    def test_a_batch_that_no_probe_has_is_refused(self) -> None:
+        spec = MB4D.spec(128, 14, batch=4)
+        source = Estimator([*table(), measured(spec)], HOST)
+        known = Transfer(source, [measured(probe, PHONE) for probe in self.PROBES], PHONE)
+        assert known.find_many([spec]) == [None] and "all rows have batch 1" in known.why_not(spec)
 
     def test_a_kind_of_which_nothing_was_measured_there_is_refused(self) -> None:
         source = Estimator([*table(), *(measured(STEM.spec(w, 224)) for w in range(16, 97, 16))], HOST)

@@ -367,6 +367,17 @@ def test_one_unplugged_while_it_is_pushed_to_keeps_nothing_under_its_name(
     assert android.push(tmp_path / "file")
 
 
+def test_one_unplugged_while_it_is_pulled_from_gives_no_half(
+    each_adb: str, attached_phone: Running, android: Android, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(8 << 20))
+    there = android.push(tmp_path / "file")
+    attached_phone.control("fault unplugged:2000000b")
+    with pytest.raises(DeviceUnusable):
+        android.pull(there, tmp_path / "back")
+    assert [path.name for path in tmp_path.iterdir() if "back" in path.name] == []
+
+
 def test_one_that_asks_on_its_screen_is_listed_with_the_remedy(attached_phone: Running, android: Android) -> None:
     attached_phone.control("fault unauthorized")
     until(lambda: client.transports()[0].state == "unauthorized")

@@ -96,6 +96,9 @@ class KindEstimator:
         self._process = Process(x, np.log(p10), self._encoder.trend, seed=seed)
         self._shares = {name: share for name in DERIVED if (share := _share(name, ordered, x, self._encoder.trend))}
         self._clock = Counter(entry.latency.clock for entry in ordered).most_common(1)[0][0]
+        doubtful = sum(not entry.latency.stable for entry in ordered)
+        much = doubtful > len(ordered) / 2
+        self._inherited = (f"{doubtful} of the {len(ordered)} rows that it goes by are in doubt",) if much else ()
         self._tried: dict[Gap, Trial] = {}
         self.trial = sum_up([self._process.left_out([group]) for group in self._encoder.alone(len(ordered))])
 
@@ -121,7 +124,7 @@ class KindEstimator:
                 float(mean[number]), half, {name: float(at[number]) for name, (at, _) in shares.items()}
             )
             off = {name: float(by[number]) for name, (_, by) in shares.items()}
-            doubted = replace(latency, doubts=tuple(_doubts(latency, trial, off)))
+            doubted = replace(latency, doubts=(*_doubts(latency, trial, off), *self._inherited))
             found.append(Guess(doubted, own, trial, _halves(latency, off)))
         return found
 

@@ -8,7 +8,7 @@ device is better off without another's; so each kind goes by whichever was neare
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -33,7 +33,7 @@ from .estimate import (
     sum_up,
     usable,
 )
-from .features import Encoder
+from .features import Encoder, Unlike
 from .gp import Floats, Process
 from .types import BlockSpec, Entry, Latency, Params, Scalar, Target
 
@@ -63,6 +63,7 @@ class Transfer(Estimates):
         self.probes = len(pairs)
         specs = [entry.spec for entry, _ in pairs]
         self._kinds = [spec.kind for spec in specs]
+        self._clock = Counter(entry.latency.clock for entry, _ in pairs).most_common(1)[0][0]
         ratios = np.array([math.log(entry.latency.p10_ns / found.latency.p10_ns) for entry, found in pairs])
         self._encoder = Encoder(specs, _fields({entry.spec: found for entry, found in pairs}))
         x = self._encoder.encode(specs)
@@ -95,7 +96,10 @@ class Transfer(Estimates):
             return self._own.why_not(spec)
         if not by:
             return f"no {spec.kind} was measured there"
-        return self.source.why_not(spec) or "its interval would say nothing"
+        there = self.source.find_many([spec])[0]
+        if there is None:
+            return self.source.why_not(spec)
+        return _unlike(self._encoder.like(_fields({spec: there})), spec) or "its interval would say nothing"
 
     def find_many(self, specs: Sequence[BlockSpec]) -> list[Entry | None]:
         """Return each block's row or estimate in order, None where there can be none."""
@@ -112,10 +116,11 @@ class Transfer(Estimates):
 
     def _carried(self, there: Mapping[BlockSpec, Entry]) -> dict[BlockSpec, Entry]:
         """Return the other target's rows as they would be on this one."""
-        if not there:
+        encoder = self._encoder.like(_fields(there))
+        specs = [spec for spec in there if not _unlike(encoder, spec)]
+        if not specs:
             return {}
-        specs = list(there)
-        mean, deviation = self._process.predict(self._encoder.like(_fields(there)).encode(specs))
+        mean, deviation = self._process.predict(encoder.encode(specs))
         found = {}
         for spec, ratio, off in zip(specs, mean.tolist(), deviation.tolist(), strict=True):
             own = there[spec].latency
@@ -128,9 +133,13 @@ class Transfer(Estimates):
     def _entry(self, there: Entry, ratio: float, half: float) -> Entry:
         own = there.latency
         p10 = own.p10_ns * ratio
-        doubts = () if self.probes >= MANY else (f"carried over by {self.probes} blocks that both devices have",)
+        doubts = [] if self.probes >= MANY else [f"carried over by {self.probes} blocks that both devices have"]
+        if not own.stable:
+            doubts.append(f"what is known of it on {there.target} is in doubt")
         moved: dict[str, Any] = {name: value * ratio for name in DERIVED if (value := getattr(own, name)) is not None}
-        latency = Latency(p10, p10, p10, p10 * math.exp(-half), p10 * math.exp(half), 0, 0, own.clock, doubts=doubts)
+        latency = Latency(
+            p10, p10, p10, p10 * math.exp(-half), p10 * math.exp(half), 0, 0, self._clock, doubts=tuple(doubts)
+        )
         provenance: dict[str, Scalar] = {
             "method": f"transfer-{VERSION}",
             "from": str(there.target),
@@ -142,6 +151,15 @@ class Transfer(Estimates):
         return Entry(
             there.spec, self.target, rounded_latency(replace(latency, **moved)), "transferred", Params(provenance)
         )
+
+
+def _unlike(encoder: Encoder, spec: BlockSpec) -> str:
+    """Say why the probes tell nothing of a block, such as of another batch than all of them have; empty where they do."""
+    try:
+        encoder.gaps(spec)
+    except Unlike as unlike:
+        return unlike.why
+    return ""
 
 
 def _halves(there: Entry, ratio: float, half: float) -> dict[str, float]:
